@@ -1,0 +1,1 @@
+"""Templates: BIDS name patterns, sidecars and dataset descriptions, and the report page."""

@@ -1,0 +1,1 @@
+"""Workflows: how the nodes of ``colapipe.interfaces`` are connected, one stage per file."""
