@@ -1,0 +1,1 @@
+"""The built-in engine as pure functions: masks, registration, tissue classes, intensity."""
