@@ -1,1 +1,1 @@
-"""The built-in engine as pure functions: masks, registration, tissue classes, intensity."""
+"""The built-in engine as pure functions: brain mask, rigid registration, tissue, resampling."""
