@@ -1,0 +1,260 @@
+"""The command line of ``colapipe``: options in, ``Settings`` out. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from colapipe import __version__
+from colapipe.config import ENGINES, Settings, read_toml
+from colapipe.contrasts import CONTRASTS
+from colapipe.errors import UsageError
+
+_EPILOG = """\
+examples:
+  colapipe /data/bids /data/derivatives/colapipe participant
+      find out what each participant lacks, and synthesise it
+  colapipe bids out participant --participant-label 01 02 --target FLAIR --samples 8
+      FLAIR for two participants, with an uncertainty map
+  colapipe bids out participant --target T2w --evaluate
+      synthesise T2w where it exists, without using it, and score the result
+  colapipe bids out participant --preproc-only
+  colapipe bids out participant --synth-only --device cuda
+      the two halves of a run, for example on two machines
+  colapipe bids out participant --dry-run
+      say what would be done for whom, and why not
+
+exit codes: 0 done or nothing to do; 1 a participant failed; 2 usage; 65 not a usable dataset;
+66 not a model; 69 a tool is missing; 70 a bug; 73 output cannot be created; 74 reading or writing
+failed; 130 and 143 interrupted.
+"""
+
+
+class _Version(argparse.Action):
+    """Print the version of the software and of the bundled weights."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *args: Any, **kwargs: Any) -> None:
+        print(version_text())
+        parser.exit()
+
+
+def version_text() -> str:
+    """Return the version, with name and hash of the bundled weights."""
+    from colapipe.model_info import read_model
+
+    try:
+        model = read_model(None)
+    except Exception as err:
+        return f"colapipe {__version__} (no bundled weights: {err})"
+    return f"colapipe {__version__} (weights {model.name}, sha256 {model.sha256})"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser. Options that are not given leave no trace, so that a file may set them."""
+    default = Settings(Path(), Path())
+    parser = argparse.ArgumentParser(
+        prog="colapipe",
+        description="Synthesise the MRI contrasts that participants of a BIDS dataset lack, from "
+        "those that are there, and say how far to trust the result.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    parser.add_argument("bids_dir", type=Path, metavar="BIDS_DIR", help="the raw BIDS dataset")
+    parser.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="where derivatives go")
+    parser.add_argument("level", choices=("participant",), help="level of the analysis")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print versions and leave")
+
+    which = parser.add_argument_group("which participants and scans")
+    which.add_argument(
+        "--participant-label", "--participant_label", dest="participants", nargs="+",
+        metavar="LABEL", help="participants, with or without 'sub-' (default: all)",
+    )
+    which.add_argument(
+        "--session-label", "--session_label", dest="sessions", nargs="+", metavar="LABEL",
+        help="sessions, with or without 'ses-' (default: all)",
+    )
+    which.add_argument(
+        "--bids-filter-file", type=Path, metavar="FILE",
+        help='JSON that narrows down the scans of a contrast, e.g. {"T1w": {"acquisition": '
+        '"mprage", "run": null}}; null means absent, "*" means any',
+    )
+    which.add_argument(
+        "-d", "--derivatives", nargs="+", metavar="[NAME=]PATH", action="extend",
+        help="datasets whose brain masks, matrices and lesion masks are used instead of computed; "
+        "with --synth-only, where the preprocessed files are (default: OUT_DIR)",
+    )
+
+    what = parser.add_argument_group("what is done")
+    what.add_argument(
+        "--target", dest="targets", nargs="+", choices=("auto", *CONTRASTS), metavar="CONTRAST",
+        help=f"contrasts to synthesise ({', '.join(CONTRASTS)}), or auto: what a participant "
+        "lacks and others have (default: auto; T1ce and PDw only when named)",
+    )
+    what.add_argument(
+        "--source", dest="sources", nargs="+", choices=CONTRASTS, metavar="CONTRAST",
+        help="contrasts that may be used (default: all but the target)",
+    )
+    mode = what.add_mutually_exclusive_group()
+    mode.add_argument(
+        "--preproc-only", dest="mode", action="store_const", const="preproc-only",
+        help="stop before synthesis",
+    )
+    mode.add_argument(
+        "--synth-only", dest="mode", action="store_const", const="synth-only",
+        help="start from the files that --preproc-only wrote",
+    )
+    what.add_argument(
+        "--evaluate", action=argparse.BooleanOptionalAction,
+        help="synthesise contrasts that exist, without ever using them, and score the result",
+    )
+
+    anatomy = parser.add_argument_group("preprocessing")
+    anatomy.add_argument(
+        "--engine", choices=ENGINES,
+        help="auto takes FSL where flirt, fast and bet are found, else the built-in engine "
+        f"(default: {default.engine})",
+    )
+    anatomy.add_argument(
+        "--skull-strip", choices=("auto", "skip", "force"),
+        help="auto recognises scans that are brain-extracted already "
+        f"(default: {default.skull_strip})",
+    )
+
+    model = parser.add_argument_group("synthesis")
+    model.add_argument("--model", type=Path, metavar="FILE", help="weights (default: bundled)")
+    model.add_argument("--sampler", metavar="NAME", help="sampler (default: the model's)")
+    model.add_argument("--steps", type=_positive, metavar="N", help="steps (default: the model's)")
+    model.add_argument(
+        "--samples", type=_positive, metavar="N",
+        help="samples a slice; two or more give a standard deviation (default: the model's)",
+    )
+    model.add_argument(
+        "--slices", choices=("all", "selected"),
+        help="slices with any brain, or those with at least 15 %% of brain in the crop "
+        f"(default: {default.slices})",
+    )
+    model.add_argument(
+        "--lesion-conditioning", action=argparse.BooleanOptionalAction,
+        help="give lesion masks to the model; by default they serve scores only, since people "
+        "draw them with all contrasts in view",
+    )
+    model.add_argument(
+        "--device", type=_device, metavar="DEVICE",
+        help=f"auto, cpu, cuda or cuda:N (default: {default.device})",
+    )
+    model.add_argument(
+        "--seed", type=int, metavar="N", help=f"seed of the dataset (default: {default.seed})"
+    )
+
+    resources = parser.add_argument_group("resources")
+    resources.add_argument(
+        "--nprocs", "--nthreads", "--n-cpus", dest="nprocs", type=_positive, metavar="N",
+        help="CPUs to use (default: those that this process may really use)",
+    )
+    resources.add_argument(
+        "--omp-nthreads", type=_positive, metavar="N",
+        help="threads in one process (default: one less than --nprocs, at most 8)",
+    )
+    resources.add_argument(
+        "--mem", dest="mem_gb", type=_memory, metavar="SIZE",
+        help="memory to plan with: 1.5G, 16g, 16GB, 8000M (default: what this process may use)",
+    )
+
+    running = parser.add_argument_group("running")
+    running.add_argument(
+        "-w", "--work-dir", type=Path, metavar="DIR",
+        help=f"where intermediate files are kept for reruns (default: {default.work_dir})",
+    )
+    running.add_argument(
+        "--config-file", type=Path, metavar="FILE",
+        help="TOML with settings, such as logs/RUN/colapipe.toml of an earlier run; options on "
+        "the command line win",
+    )
+    running.add_argument(
+        "--dry-run", action=argparse.BooleanOptionalAction, help="print the plan and leave"
+    )
+    running.add_argument(
+        "--sloppy", action=argparse.BooleanOptionalAction,
+        help="every eighth slice, one step: to try whether a dataset goes through",
+    )
+    running.add_argument(
+        "--stop-on-first-crash", action=argparse.BooleanOptionalAction,
+        help="stop everything when one participant fails",
+    )
+    running.add_argument(
+        "--skip-bids-validation", action=argparse.BooleanOptionalAction,
+        help="do not validate BIDS_DIR before the run",
+    )
+    running.add_argument(
+        "--show-head", action=argparse.BooleanOptionalAction,
+        help="let figures show more than the brain",
+    )
+    running.add_argument(
+        "-v", "--verbose", dest="verbosity", action="count", help="more words; -vv for all"
+    )
+    return parser
+
+
+def parse_settings(argv: Sequence[str] | None = None) -> Settings:
+    """Turn a command line, and the file that it may name, into settings.
+
+    Raises
+    ------
+    SystemExit
+        With code 2 and a message for a command line that is wrong, or 0 after ``--help``.
+    """
+    parser = build_parser()
+    given = vars(parser.parse_args(argv))
+    given.pop("level")
+    try:
+        config_file = given.pop("config_file", None)
+        settings = {**(read_toml(config_file) if config_file else {}), **given}
+        return _checked(settings)
+    except UsageError as err:
+        parser.error(str(err))
+
+
+def _checked(given: dict[str, Any]) -> Settings:
+    """Make settings of what was given: labels without prefixes, absolute paths, sane pairs."""
+    for name in ("targets", "sources", "derivatives", "participants", "sessions"):
+        if name in given:
+            given[name] = tuple(dict.fromkeys(given[name]))
+    for name, prefix in (("participants", "sub-"), ("sessions", "ses-")):
+        if name in given:
+            given[name] = tuple(label.removeprefix(prefix) for label in given[name])
+    for name in ("bids_dir", "out_dir", "bids_filter_file", "model", "work_dir"):
+        if given.get(name) is not None:
+            given[name] = given[name].expanduser().absolute()
+    given.setdefault("work_dir", Settings(Path(), Path()).work_dir.absolute())
+    settings = Settings(**given)
+    if "auto" in settings.targets and len(settings.targets) > 1:
+        raise UsageError("--target: auto stands alone; name the contrasts, or say auto.")
+    if settings.mode == "preproc-only" and settings.evaluate:
+        raise UsageError("--evaluate needs a synthesis, and --preproc-only stops before it.")
+    return settings
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of 1 or more")
+    return value
+
+
+def _memory(text: str) -> float:
+    from colapipe.resources import parse_memory
+
+    try:
+        return parse_memory(text)
+    except ValueError as err:
+        raise argparse.ArgumentTypeError(str(err)) from err
+
+
+def _device(text: str) -> str:
+    if text in ("auto", "cpu", "cuda") or text.removeprefix("cuda:").isdecimal():
+        return text
+    raise argparse.ArgumentTypeError(f"{text!r} is not auto, cpu, cuda or cuda:N")

@@ -1,0 +1,164 @@
+"""The settings of one run: one frozen dataclass, passed explicitly, written to and read from TOML."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from colapipe.errors import UsageError
+
+MODES = ("full", "preproc-only", "synth-only")
+ENGINES = ("auto", "fsl", "builtin")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides what a run does.
+
+    The defaults of the command line are the defaults here; nothing else holds a second copy.
+
+    Parameters
+    ----------
+    bids_dir, out_dir : Path
+        The raw dataset and the derivative dataset, absolute.
+    participants, sessions : tuple of str
+        Labels without ``sub-`` and ``ses-``; empty means all.
+    bids_filter_file : Path or None
+        JSON that narrows down which scans count for each contrast.
+    targets : tuple of str
+        ``("auto",)`` or names of contrasts.
+    sources : tuple of str
+        Contrasts that may be used; empty means all.
+    engine : str
+        ``auto``, ``fsl`` or ``builtin``.
+    mode : str
+        ``full``, ``preproc-only`` or ``synth-only``.
+    derivatives : tuple of str
+        ``[NAME=]PATH`` of datasets whose masks and matrices are used instead of computed.
+    evaluate : bool
+        Synthesise contrasts that exist, without using them, and score the result.
+    skull_strip : str
+        ``auto``, ``skip`` or ``force``.
+    lesion_conditioning : bool
+        Give lesion masks to the model as its fourth tissue class.
+    model : Path or None
+        Checkpoint; None is the bundled one.
+    sampler, steps, samples : str, int, int or None
+        None is the checkpoint's default.
+    slices : str
+        ``all`` slices with brain or the ``selected`` ones.
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    seed : int
+        Dataset seed, from which every slice and sample derives its own.
+    nprocs, omp_nthreads : int or None
+        Processes at once and threads in each; None is what this process may really use.
+    mem_gb : float or None
+        Memory to plan with, in GB; None is what this process may really use.
+    work_dir : Path
+        Nipype's working directory, absolute.
+    """
+
+    bids_dir: Path
+    out_dir: Path
+    participants: tuple[str, ...] = ()
+    sessions: tuple[str, ...] = ()
+    bids_filter_file: Path | None = None
+    targets: tuple[str, ...] = ("auto",)
+    sources: tuple[str, ...] = ()
+    engine: str = "auto"
+    mode: str = "full"
+    derivatives: tuple[str, ...] = ()
+    evaluate: bool = False
+    skull_strip: str = "auto"
+    lesion_conditioning: bool = False
+    model: Path | None = None
+    sampler: str | None = None
+    steps: int | None = None
+    samples: int | None = None
+    slices: str = "all"
+    device: str = "auto"
+    seed: int = 0
+    nprocs: int | None = None
+    omp_nthreads: int | None = None
+    mem_gb: float | None = None
+    work_dir: Path = Path("work")
+    dry_run: bool = False
+    sloppy: bool = False
+    stop_on_first_crash: bool = False
+    skip_bids_validation: bool = False
+    show_head: bool = False
+    verbosity: int = 0
+
+    def to_toml(self) -> str:
+        """Return the settings as a flat TOML document. Values that are None are left out."""
+        lines = []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is not None:
+                lines.append(f"{field.name} = {_toml_value(value)}")
+        return "\n".join(lines) + "\n"
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+    # A JSON string is a TOML basic string, but for DEL, which TOML wants escaped.
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007F")
+
+
+_PATHS = {"bids_dir", "out_dir", "bids_filter_file", "model", "work_dir"}
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read settings from a TOML file, as keyword arguments for ``Settings``.
+
+    Raises
+    ------
+    UsageError
+        If the file cannot be read, is not TOML, or has a key or a type that is not a setting's.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as err:
+        raise UsageError(f"--config-file {path}: cannot be read ({err.strerror}).") from err
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
+        raise UsageError(f"--config-file {path}: is not a TOML file ({err}).") from err
+    fields = {field.name: field for field in dataclasses.fields(Settings)}
+    settings: dict[str, Any] = {}
+    for key, value in content.items():
+        if key not in fields:
+            raise UsageError(
+                f"--config-file {path}: unknown setting {key!r}; known are {', '.join(fields)}."
+            )
+        settings[key] = _typed(path, key, str(fields[key].type), value)
+    return settings
+
+
+def _typed(path: Path, key: str, annotation: str, value: Any) -> Any:
+    """Return ``value`` as the type that ``annotation`` (of a field of Settings) names."""
+    if annotation.startswith("tuple"):
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+    elif annotation.startswith("bool"):
+        if isinstance(value, bool):
+            return value
+    elif annotation.startswith("int"):
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+    elif annotation.startswith("float"):
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+    elif isinstance(value, str):
+        return Path(value) if key in _PATHS else value
+    raise UsageError(
+        f"--config-file {path}: {key} = {value!r} is not of the type {annotation!r} it must have."
+    )

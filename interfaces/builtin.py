@@ -1,0 +1,110 @@
+"""The built-in engine's three jobs as nodes: brain mask, rigid registration, tissue maps."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    CommandLine,
+    CommandLineInputSpec,
+    File,
+    SimpleInterface,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+
+
+class _BrainMaskInput(CommandLineInputSpec):
+    in_file = File(exists=True, mandatory=True, argstr="%s", position=0)
+    out_file = File("mask.nii.gz", usedefault=True, argstr="%s", position=1)
+    num_threads = traits.Int(1, usedefault=True, nohash=True, argstr="--threads %d", position=2)
+
+
+class _BrainMaskOutput(TraitedSpec):
+    mask_file = File(exists=True, desc="uint8 on the grid of the scan")
+
+
+class BrainMask(CommandLine):
+    """deepbet, in a process of its own, so that torch's memory goes when the mask is there."""
+
+    _cmd = f"{sys.executable} -m colapipe.anatomy.brainmask"
+    input_spec = _BrainMaskInput
+    output_spec = _BrainMaskOutput
+
+    def _list_outputs(self) -> dict[str, str]:
+        return {"mask_file": str(Path(self.inputs.out_file).absolute())}
+
+
+class _RegisterInput(BaseInterfaceInputSpec):
+    moving = File(exists=True, mandatory=True)
+    reference = File(exists=True, mandatory=True)
+    reference_mask = File(exists=True, desc="brain mask of the reference")
+    moving_mask = File(exists=True, desc="brain mask of the moving scan (not used by this engine)")
+    num_threads = traits.Int(1, usedefault=True, nohash=True)
+
+
+class _RegisterOutput(TraitedSpec):
+    transform = File(exists=True, desc="ITK .txt, moving to reference")
+    identity_kept = traits.Bool(desc="the scans were aligned already")
+
+
+class Register(SimpleInterface):
+    """Rigid registration with SimpleITK."""
+
+    input_spec = _RegisterInput
+    output_spec = _RegisterOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from colapipe.anatomy.images import load_scan
+        from colapipe.anatomy.maps import load_mask
+        from colapipe.anatomy.registration import register_rigid
+        from colapipe.anatomy.transforms import write_itk
+
+        reference = load_scan(self.inputs.reference)
+        mask = self.inputs.reference_mask
+        result = register_rigid(
+            load_scan(self.inputs.moving),
+            reference,
+            load_mask(mask, reference) if isdefined(mask) else None,
+            threads=self.inputs.num_threads,
+        )
+        out_file = Path(runtime.cwd) / "transform.txt"
+        write_itk(result.moving_to_reference, out_file)
+        self._results.update(transform=str(out_file), identity_kept=result.identity_kept)
+        return runtime
+
+
+class _TissueInput(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True, desc="bias-corrected scan")
+    mask_file = File(exists=True, mandatory=True)
+    contrast = traits.Str(mandatory=True)
+    num_threads = traits.Int(1, usedefault=True, nohash=True)
+
+
+class _TissueOutput(TraitedSpec):
+    csf = File(exists=True)
+    gm = File(exists=True)
+    wm = File(exists=True)
+
+
+class Tissue(SimpleInterface):
+    """Tissue probabilities by a hidden Markov random field."""
+
+    input_spec = _TissueInput
+    output_spec = _TissueOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from colapipe.anatomy.images import image_like, load_scan, save_image
+        from colapipe.anatomy.maps import load_mask
+        from colapipe.anatomy.tissue import segment_tissue
+
+        scan = load_scan(self.inputs.in_file)
+        maps = segment_tissue(scan, load_mask(self.inputs.mask_file, scan), self.inputs.contrast)
+        for index, name in enumerate(("csf", "gm", "wm")):
+            self._results[name] = str(Path(runtime.cwd) / f"{name}.nii.gz")
+            save_image(image_like(maps[..., index], scan), self._results[name])
+        return runtime

@@ -1,0 +1,146 @@
+"""Nodes between the reference grid and the model's 1 mm axial slices."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    SimpleInterface,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+
+SYNTHETIC_SCALE = 1000.0
+"""Synthesised intensities leave the app as 0..1000, in arbitrary units."""
+
+
+class _PlanSlicesInput(BaseInterfaceInputSpec):
+    mask_file = File(exists=True, mandatory=True, desc="brain mask on the reference grid")
+    which = traits.Enum("all", "selected", usedefault=True, desc="--slices")
+    every = traits.Range(low=1, value=1, usedefault=True, desc="take every n-th slice (--sloppy)")
+
+
+class _PlanSlicesOutput(TraitedSpec):
+    geometry = File(exists=True, desc="JSON: grid, crop box, selected slices, slices to synthesise")
+    mask_file = File(exists=True, desc="brain mask on the model grid")
+    slices = traits.List(traits.Int(), desc="slices to synthesise")
+
+
+class PlanSlices(SimpleInterface):
+    """Lay the model grid over the reference, and choose crop and slices."""
+
+    input_spec = _PlanSlicesInput
+    output_spec = _PlanSlicesOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from colapipe.anatomy.maps import load_mask
+        from colapipe.slices import plan_geometry
+
+        geometry, mask = plan_geometry(load_mask(self.inputs.mask_file))
+        slices = geometry.with_brain if self.inputs.which == "all" else geometry.selected
+        slices = slices[:: self.inputs.every]
+        cwd = Path(runtime.cwd)
+        content = {**geometry.to_dict(), "synthesised": slices}
+        (cwd / "geometry.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+        _save(mask.astype(np.uint8), geometry.affine, cwd / "mask.nii.gz")
+        self._results.update(
+            geometry=str(cwd / "geometry.json"),
+            mask_file=str(cwd / "mask.nii.gz"),
+            slices=[int(index) for index in slices],
+        )
+        return runtime
+
+
+class _CropInput(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True, desc="volume on the reference grid")
+    geometry = File(exists=True, mandatory=True)
+    mask_file = File(exists=True, mandatory=True, desc="brain mask on the model grid")
+    kind = traits.Enum("contrast", "probability", "mask", mandatory=True)
+
+
+class _CropOutput(TraitedSpec):
+    out_file = File(exists=True, desc="(224, 224, Z) float32 in [0, 1], 0 outside the brain")
+
+
+class Crop(SimpleInterface):
+    """Bring one volume to the model grid; contrasts are normalised inside the brain."""
+
+    input_spec = _CropInput
+    output_spec = _CropOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from colapipe.anatomy.intensity import normalise
+        from colapipe.anatomy.maps import load_array, load_map
+        from colapipe.slices import crop_to_model
+
+        geometry = read_geometry(self.inputs.geometry)
+        kind = self.inputs.kind
+        inside = load_array(self.inputs.mask_file) > 0
+        image = load_map(self.inputs.in_file)
+        volume = crop_to_model(image, geometry, order=0 if kind == "mask" else 1)
+        if kind == "contrast":
+            volume, _ = normalise(volume, inside)
+        volume = np.where(inside, np.clip(volume, 0, 1), 0).astype(np.float32)
+        out_file = Path(runtime.cwd) / "cropped.nii.gz"
+        _save(volume, geometry.affine, out_file)
+        self._results["out_file"] = str(out_file)
+        return runtime
+
+
+class _PasteBackInput(BaseInterfaceInputSpec):
+    mean = File(exists=True, mandatory=True)
+    std = File(exists=True)
+    geometry = File(exists=True, mandatory=True)
+    mask_file = File(exists=True, mandatory=True, desc="brain mask on the reference grid")
+
+
+class _PasteBackOutput(TraitedSpec):
+    mean = File(exists=True, desc="on the reference grid, 0..1000")
+    std = File(exists=True, desc="on the reference grid, 0..1000")
+
+
+class PasteBack(SimpleInterface):
+    """Bring the synthesised slices back to the reference grid."""
+
+    input_spec = _PasteBackInput
+    output_spec = _PasteBackOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from colapipe.anatomy.images import image_like, save_image
+        from colapipe.anatomy.maps import load_array, load_mask
+        from colapipe.slices import paste_to_reference
+
+        geometry = read_geometry(self.inputs.geometry)
+        mask = load_mask(self.inputs.mask_file)
+        inside = np.asarray(mask.dataobj) > 0
+        for name in ("mean", "std"):
+            in_file = getattr(self.inputs, name)
+            if not isdefined(in_file):
+                continue
+            volume = paste_to_reference(load_array(in_file), geometry, mask)
+            volume = np.where(inside, np.clip(volume, 0, None) * SYNTHETIC_SCALE, 0)
+            out_file = Path(runtime.cwd) / f"{name}.nii.gz"
+            save_image(image_like(volume.astype(np.float32), mask), out_file)
+            self._results[name] = str(out_file)
+        return runtime
+
+
+def read_geometry(path: str) -> Any:
+    """Read the JSON that `PlanSlices` wrote."""
+    from colapipe.slices import Geometry
+
+    return Geometry.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+
+
+def _save(volume: np.ndarray, affine: np.ndarray, path: Path) -> None:
+    from nibabel import Nifti1Image
+
+    from colapipe.anatomy.images import save_image
+
+    save_image(Nifti1Image(volume, affine), path)

@@ -1,0 +1,113 @@
+"""CoLa-Diff as a node: a command line around ``colapipe-model synth``, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from nipype.interfaces.base import (
+    CommandLine,
+    CommandLineInputSpec,
+    File,
+    InputMultiObject,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+
+from colapipe.errors import ParticipantError
+
+
+class _SynthesiseInput(CommandLineInputSpec):
+    participant = traits.Str(mandatory=True)
+    session = traits.Either(None, traits.Str, usedefault=True)
+    target = traits.Str(mandatory=True)
+    source_names = traits.List(traits.Str(), mandatory=True)
+    sources = InputMultiObject(File(exists=True), mandatory=True, desc="as source_names, cropped")
+    mask_file = File(exists=True, mandatory=True)
+    csf = File(exists=True, mandatory=True)
+    gm = File(exists=True, mandatory=True)
+    wm = File(exists=True, mandatory=True)
+    lesion = File(exists=True, desc="given only with --lesion-conditioning")
+    tissue_source = traits.Str(mandatory=True, desc="contrast that mask and tissue maps come from")
+    slices = traits.List(traits.Int(), mandatory=True)
+    # The weights' content decides the result, not the place where the file lies.
+    weights_sha256 = traits.Str(mandatory=True)
+    model = traits.Str(mandatory=True, nohash=True, desc="path of the checkpoint")
+    sampler = traits.Either(None, traits.Str, usedefault=True)
+    steps = traits.Either(None, traits.Int, usedefault=True)
+    samples = traits.Either(None, traits.Int, usedefault=True)
+    seed = traits.Int(0, usedefault=True)
+    device = traits.Str("auto", usedefault=True, nohash=True)
+    use_gpu = traits.Bool(False, usedefault=True, nohash=True)
+    num_threads = traits.Int(1, usedefault=True, nohash=True)
+    batch_size = traits.Int(8, usedefault=True, nohash=True)
+
+
+class _SynthesiseOutput(TraitedSpec):
+    mean = File(exists=True, desc="(224, 224, Z) float32 in [0, 1]")
+    std = File(exists=True, desc="standard deviation over the samples; two samples or more")
+    info = File(exists=True, desc="JSON: what was run, with which weights, on what")
+
+
+class Synthesise(CommandLine):
+    """Synthesise one contrast of one session."""
+
+    _cmd = f"{sys.executable} -m colapipe.cli.model synth"
+    input_spec = _SynthesiseInput
+    output_spec = _SynthesiseOutput
+
+    def _run_interface(self, runtime: Any, *args: Any, **kwargs: Any) -> Any:
+        (Path(runtime.cwd) / "request.json").write_text(
+            json.dumps(self._request(Path(runtime.cwd)), indent=1), encoding="utf-8"
+        )
+        return super()._run_interface(runtime, *args, **kwargs)
+
+    @property
+    def cmdline(self) -> str:
+        return f"{self._cmd} request.json"
+
+    def _request(self, cwd: Path) -> dict[str, Any]:
+        given = self.inputs
+        tissues = {"CSF": given.csf, "GM": given.gm, "WM": given.wm}
+        if isdefined(given.lesion):
+            tissues["lesion"] = given.lesion
+        return {
+            "format_version": 1,
+            "model": given.model,
+            "participant": given.participant,
+            "session": given.session,
+            "target": given.target,
+            "contrasts": dict(zip(given.source_names, given.sources, strict=True)),
+            "mask": given.mask_file,
+            "tissues": tissues,
+            "tissue_source": given.tissue_source,
+            "slices": list(given.slices),
+            "options": {
+                "sampler": given.sampler,
+                "steps": given.steps,
+                "samples": given.samples,
+                "seed": given.seed,
+                "device": given.device,
+                "threads": given.num_threads,
+                "batch_size": given.batch_size,
+            },
+            "outputs": {
+                "mean": str(cwd / "mean.nii.gz"),
+                "std": str(cwd / "std.nii.gz"),
+                "info": str(cwd / "info.json"),
+            },
+        }
+
+    def raise_exception(self, runtime: Any) -> None:
+        """Pass on the model's own words instead of the command that it was called with."""
+        lines = [line for line in (runtime.stderr or "").splitlines() if line.strip()]
+        raise ParticipantError(lines[-1] if lines else f"exit code {runtime.returncode}")
+
+    def _list_outputs(self) -> dict[str, str]:
+        # Called by Nipype in the node's folder.
+        outputs = {name: Path(name + ext).absolute() for name, ext in
+                   (("mean", ".nii.gz"), ("std", ".nii.gz"), ("info", ".json"))}
+        return {name: str(path) for name, path in outputs.items() if path.exists()}
