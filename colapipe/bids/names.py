@@ -255,6 +255,24 @@ def report_path(participant: str) -> PurePosixPath:
     return _build({"subject": participant, "extension": ".html"})
 
 
+def bids_uri(relative: str | PurePosixPath, dataset: str = "") -> str:
+    """Return the BIDS URI of a file.
+
+    Parameters
+    ----------
+    relative : str or path
+        Path within the dataset.
+    dataset : str
+        Its name among the ``DatasetLinks``; empty for the dataset that the URI stands in.
+
+    Examples
+    --------
+    >>> bids_uri("sub-01/anat/sub-01_T1w.nii.gz", "raw")
+    'bids:raw:sub-01/anat/sub-01_T1w.nii.gz'
+    """
+    return f"bids:{dataset}:{PurePosixPath(relative)}"
+
+
 def strip_prefix(label: str, prefix: str) -> str:
     """Return a label without ``sub-`` or ``ses-``, which users may or may not type.
 
