@@ -40,7 +40,7 @@ class PlanSlices(SimpleInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         from colapipe.anatomy.maps import load_mask
-        from colapipe.slices import plan_geometry
+        from colapipe.geometry import plan_geometry
 
         geometry, mask = plan_geometry(load_mask(self.inputs.mask_file))
         slices = geometry.with_brain if self.inputs.which == "all" else geometry.selected
@@ -77,15 +77,18 @@ class Crop(SimpleInterface):
     def _run_interface(self, runtime: Any) -> Any:
         from colapipe.anatomy.intensity import normalise
         from colapipe.anatomy.maps import load_array, load_map
-        from colapipe.slices import crop_to_model
+        from colapipe.geometry import crop_to_model
 
         geometry = read_geometry(self.inputs.geometry)
-        kind = self.inputs.kind
         inside = load_array(self.inputs.mask_file) > 0
         image = load_map(self.inputs.in_file)
-        volume = crop_to_model(image, geometry, order=0 if kind == "mask" else 1)
-        if kind == "contrast":
-            volume, _ = normalise(volume, inside)
+        if self.inputs.kind == "contrast":
+            brain = np.asarray(image.dataobj) != 0
+            volume, _ = normalise(crop_to_model(image, geometry, mask=brain), inside)
+        else:
+            volume = crop_to_model(image, geometry, order=1)
+        if self.inputs.kind == "mask":
+            volume = volume >= 0.5
         volume = np.where(inside, np.clip(volume, 0, 1), 0).astype(np.float32)
         out_file = Path(runtime.cwd) / "cropped.nii.gz"
         _save(volume, geometry.affine, out_file)
@@ -98,6 +101,8 @@ class _PasteBackInput(BaseInterfaceInputSpec):
     std = File(exists=True)
     geometry = File(exists=True, mandatory=True)
     mask_file = File(exists=True, mandatory=True, desc="brain mask on the reference grid")
+    model_mask = File(exists=True, mandatory=True, desc="brain mask on the model grid")
+    slices = traits.List(traits.Int(), mandatory=True, desc="the slices that were synthesised")
 
 
 class _PasteBackOutput(TraitedSpec):
@@ -114,17 +119,21 @@ class PasteBack(SimpleInterface):
     def _run_interface(self, runtime: Any) -> Any:
         from colapipe.anatomy.images import image_like, save_image
         from colapipe.anatomy.maps import load_array, load_mask
-        from colapipe.slices import paste_to_reference
+        from colapipe.geometry import paste_to_reference
 
         geometry = read_geometry(self.inputs.geometry)
         mask = load_mask(self.inputs.mask_file)
-        inside = np.asarray(mask.dataobj) > 0
+        made = load_array(self.inputs.model_mask) > 0
+        skipped = np.setdiff1d(np.arange(made.shape[2]), self.inputs.slices)
+        made[:, :, skipped] = False
+        covered = paste_to_reference(made, geometry, mask, order=1) >= 0.5
+        inside = (np.asarray(mask.dataobj) > 0) & covered
         for name in ("mean", "std"):
             in_file = getattr(self.inputs, name)
             if not isdefined(in_file):
                 continue
-            volume = paste_to_reference(load_array(in_file), geometry, mask)
-            volume = np.where(inside, np.clip(volume, 0, None) * SYNTHETIC_SCALE, 0)
+            volume = paste_to_reference(load_array(in_file), geometry, mask, mask=made)
+            volume = np.where(inside, np.clip(volume, 0, 1) * SYNTHETIC_SCALE, 0)
             out_file = Path(runtime.cwd) / f"{name}.nii.gz"
             save_image(image_like(volume.astype(np.float32), mask), out_file)
             self._results[name] = str(out_file)
@@ -133,7 +142,7 @@ class PasteBack(SimpleInterface):
 
 def read_geometry(path: str) -> Any:
     """Read the JSON that `PlanSlices` wrote."""
-    from colapipe.slices import Geometry
+    from colapipe.geometry import Geometry
 
     return Geometry.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
 

@@ -1,0 +1,71 @@
+"""From the reference grid to the model's slices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nipype.interfaces.utility import IdentityInterface
+from nipype.pipeline.engine import Node, Workflow
+
+from colapipe.interfaces.slices import Crop, PlanSlices
+
+
+def init_slices_wf(
+    contrasts: Sequence[str], *, which: str = "all", every: int = 1, lesion: bool = False
+) -> Workflow:
+    """Crop contrasts and tissue maps of one reference grid for the model.
+
+    Each contrast passes through a node of its own, so that none depends on another.
+
+    Parameters
+    ----------
+    contrasts : sequence of str
+        Sources and, with ``--evaluate``, the truths of scores.
+    which : str
+        ``all`` or ``selected``.
+    every : int
+        Take every n-th of these slices.
+    lesion : bool
+        A lesion mask is given.
+
+    Inputs
+    ------
+    mask_file, csf, gm, wm, lesion, and one field per contrast
+        On the reference grid.
+
+    Outputs
+    -------
+    geometry, slices
+        What `PlanSlices` says.
+    mask_file, csf, gm, wm, lesion, and one field per contrast
+        On the model grid.
+    """
+    workflow = Workflow(name="slices_wf")
+    maps = ["csf", "gm", "wm", *(["lesion"] if lesion else [])]
+    inputnode = Node(IdentityInterface(fields=["mask_file", *maps, *contrasts]), name="inputnode")
+    outputnode = Node(
+        IdentityInterface(fields=["geometry", "slices", "mask_file", *maps, *contrasts]),
+        name="outputnode",
+    )
+    plan = Node(PlanSlices(which=which, every=every), name="plan_slices", mem_gb=0.5)
+    workflow.connect(
+        [
+            (inputnode, plan, [("mask_file", "mask_file")]),
+            (
+                plan,
+                outputnode,
+                [("geometry", "geometry"), ("slices", "slices"), ("mask_file", "mask_file")],
+            ),
+        ]
+    )
+    kinds = {"lesion": "mask", "csf": "probability", "gm": "probability", "wm": "probability"}
+    for name in (*maps, *contrasts):
+        crop = Node(Crop(kind=kinds.get(name, "contrast")), name=f"crop_{name}", mem_gb=0.7)
+        workflow.connect(
+            [
+                (inputnode, crop, [(name, "in_file")]),
+                (plan, crop, [("geometry", "geometry"), ("mask_file", "mask_file")]),
+                (crop, outputnode, [("out_file", name)]),
+            ]
+        )
+    return workflow
