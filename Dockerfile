@@ -31,7 +31,8 @@ LABEL org.opencontainers.image.title="colapipe" \
 COPY --from=build /opt/colapipe /opt/colapipe
 RUN useradd --create-home --uid 1000 colapipe
 ENV PATH=/opt/colapipe/bin:$PATH NIPYPE_NO_ET=1 PYTHONUNBUFFERED=1
-USER colapipe
+# By number, so that a cluster can tell that it is not root.
+USER 1000
 WORKDIR /home/colapipe
 ENTRYPOINT ["colapipe"]
 CMD ["--help"]
