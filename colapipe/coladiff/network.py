@@ -1,0 +1,121 @@
+"""All trained parts of a CoLa-Diff in one module: what a checkpoint stores, what training trains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from colapipe.coladiff.autoencoder import build_autoencoder
+from colapipe.coladiff.conditions import Conditions, Refinement, StructureEncoder, make_flags
+from colapipe.coladiff.configuration import TISSUE_CHANNELS, Configuration
+from colapipe.coladiff.denoiser import Denoiser
+from colapipe.coladiff.parametrisation import to_x0_eps
+from colapipe.coladiff.schedule import Schedule
+
+
+class CoLaDiffNetwork(nn.Module):
+    """Autoencoder, condition encoder, denoiser and refinement, built from a configuration.
+
+    Parameters
+    ----------
+    configuration : Configuration
+    latent_mean, latent_std : sequence of float, length z
+        Statistics of the latents of the training set: kappa_0 = (E(x) - mean) / std.
+    """
+
+    latent_mean: Tensor
+    latent_std: Tensor
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        latent_mean: Sequence[float] | None = None,
+        latent_std: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        z, count = configuration.latent_channels, len(configuration.contrasts)
+        self.configuration = configuration
+        self.schedule = Schedule(
+            configuration.timesteps, configuration.beta_start, configuration.beta_end
+        )
+        self.autoencoder = build_autoencoder(configuration)
+        self.structure = StructureEncoder(
+            len(TISSUE_CHANNELS), configuration.structure_channels, configuration.downsampling
+        )
+        self.denoiser = Denoiser(
+            z,
+            count * z + configuration.structure_channels,
+            2 * count,
+            configuration.channels,
+            configuration.blocks,
+            configuration.attention,
+            configuration.embedding,
+        )
+        self.refinement = (
+            Refinement(count + len(TISSUE_CHANNELS), 2 * count, configuration.refinement)
+            if configuration.refinement
+            else None
+        )
+        # In the metadata of a checkpoint, not among its tensors: a person should see them.
+        self.register_buffer("latent_mean", torch.zeros(1, z, 1, 1), persistent=False)
+        self.register_buffer("latent_std", torch.ones(1, z, 1, 1), persistent=False)
+        if latent_mean is not None and latent_std is not None:
+            self.set_latent_statistics(latent_mean, latent_std)
+
+    def set_latent_statistics(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Set the mean and standard deviation of each latent channel."""
+        self.latent_mean.copy_(torch.tensor(mean).reshape(1, -1, 1, 1))
+        self.latent_std.copy_(torch.tensor(std).reshape(1, -1, 1, 1))
+
+    def encode(self, image: Tensor) -> Tensor:
+        """Return kappa_0 of images (batch, 1, H, W) in [-1, 1]."""
+        return (self.autoencoder.encode(image) - self.latent_mean) / self.latent_std
+
+    def decode(self, kappa_0: Tensor) -> Tensor:
+        """Return the images, about [-1, 1], of latents; without the conditions."""
+        return self.autoencoder.decode(kappa_0 * self.latent_std + self.latent_mean)
+
+    def condition(
+        self, contrasts: Tensor, available: Tensor, tissues: Tensor, target: Tensor
+    ) -> Conditions:
+        """Encode what is known of a batch of slices.
+
+        Parameters
+        ----------
+        contrasts : Tensor, shape (batch, M, H, W)
+            In [-1, 1], 0 in slots that are not available.
+        available : Tensor, shape (batch, M), bool
+        tissues : Tensor, shape (batch, 4, H, W)
+            In [0, 1]; CSF, GM, WM, lesion.
+        target : Tensor, shape (batch,), int64
+
+        Raises
+        ------
+        ValueError
+            If a target is among the available contrasts.
+        """
+        flags = make_flags(available, target)
+        batch, count, height, width = contrasts.shape
+        latents = self.encode(contrasts.reshape(batch * count, 1, height, width))
+        latents = latents.reshape(batch, count, *latents.shape[1:])
+        latents = latents * available[:, :, None, None, None]
+        y = torch.cat([latents.flatten(1, 2), self.structure(tissues)], dim=1)
+        return Conditions(y, torch.cat([contrasts, tissues], dim=1), flags)
+
+    def predict(
+        self, kappa_t: Tensor, t: Tensor, conditions: Conditions
+    ) -> tuple[Tensor, Tensor]:
+        """Return the estimates of kappa_0 and eps at times ``t`` (batch,)."""
+        output = self.denoiser(kappa_t, t, conditions.latent, conditions.flags)
+        a, b = self.schedule.coefficients(t, kappa_t)
+        return to_x0_eps(output, kappa_t, a, b, self.configuration.prediction)
+
+    def finish(self, kappa_0: Tensor, conditions: Conditions) -> Tensor:
+        """Decode latents and give them the detail of the sources; images about [-1, 1]."""
+        image = self.decode(kappa_0)
+        if self.refinement is None:
+            return image
+        refined: Tensor = self.refinement(image, conditions)
+        return refined

@@ -1,0 +1,1 @@
+"""Training a CoLa-Diff: slices from datasets, augmentation, the loop, and exact resume."""

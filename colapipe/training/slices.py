@@ -1,0 +1,301 @@
+"""From a BIDS dataset to normalised slices that training reads at random.
+
+Each participant (and session) becomes one memory-mapped array of uint8, made once:
+(slice, plane, x, y) on the model grid, where the planes are
+
+- each contrast, normalised by :func:`colapipe.anatomy.intensity.normalise` (255 is 1; the
+  rounding is 59 dB below the range);
+- for each contrast, the probabilities of CSF, GM and WM that were computed from it alone;
+- one plane of bits: bit m is the brain mask that was computed from contrast m alone.
+
+So a sample can take mask and tissues from a source, and nothing from its target.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+
+from colapipe.anatomy.images import load_scan, same_grid
+from colapipe.anatomy.intensity import normalise
+from colapipe.contrasts import CONTRASTS, TISSUES
+from colapipe.errors import DatasetError
+from colapipe.slices import crop, crop_box, mask_to_model_grid, model_grid, to_model_grid
+
+MIN_FRACTION = 0.03
+"""Part of a slice that must be brain for it to be learned from; the app asks for every slice."""
+
+Segment = Callable[[nib.Nifti1Image, nib.Nifti1Image, str], npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Scans:
+    """The co-registered, brain-extracted scans of one participant and session.
+
+    Attributes
+    ----------
+    name : str
+        ``sub-X`` or ``sub-X_ses-Y``.
+    participant : str
+        Label without ``sub-``.
+    images : dict
+        Contrast to file.
+    masks, tissues : dict
+        Contrast to the mask, or the three probability maps, computed from it; where a
+        preprocessing-only run has left them.
+    """
+
+    name: str
+    participant: str
+    images: dict[str, Path]
+    masks: dict[str, Path]
+    tissues: dict[str, tuple[Path, ...]]
+
+
+def find_scans(dataset: Path) -> list[Scans]:
+    """Find the scans of derivatives of a preprocessing-only run, or of a raw dataset.
+
+    Where a folder has ``space-<ref>_desc-preproc_<contrast>`` files these are taken, else its raw
+    scans, which must then be co-registered and brain-extracted already.
+
+    Raises
+    ------
+    DatasetError
+        If no participant has two contrasts.
+    """
+    found = []
+    for folder in sorted([*dataset.glob("sub-*/anat"), *dataset.glob("sub-*/ses-*/anat")]):
+        name = "_".join(part for part in folder.relative_to(dataset).parts[:-1])
+        files = sorted(folder.glob(f"{name}_*.nii*"))
+        scans = _derivatives(name, files) or _raw(name, files)
+        if scans and len(scans.images) >= 2:
+            found.append(scans)
+    if not found:
+        raise DatasetError(
+            f"{dataset}: no participant with two or more contrasts; expected the output of a "
+            "preprocessing-only run, or a raw dataset that is co-registered and brain-extracted"
+        )
+    return found
+
+
+def _derivatives(name: str, files: Sequence[Path]) -> Scans | None:
+    images, masks, tissues = {}, {}, {}
+    probabilities: dict[str, dict[str, Path]] = {}
+    for path in files:
+        stem = path.name.removeprefix(f"{name}_").split(".")[0]
+        if match := re.fullmatch(r"space-\w+_desc-preproc_(\w+)", stem):
+            if match[1] in CONTRASTS:
+                images[match[1]] = path
+        elif match := re.fullmatch(r"space-\w+_label-brain_desc-from(\w+)_mask", stem):
+            masks[match[1]] = path
+        elif match := re.fullmatch(r"space-\w+_label-(\w+)_desc-from(\w+)_probseg", stem):
+            probabilities.setdefault(match[2], {})[match[1]] = path
+    for contrast, maps in probabilities.items():
+        if set(TISSUES) <= set(maps):
+            tissues[contrast] = tuple(maps[tissue] for tissue in TISSUES)
+    if not images:
+        return None
+    return Scans(name, _participant(name), images, masks, tissues)
+
+
+def _raw(name: str, files: Sequence[Path]) -> Scans | None:
+    images: dict[str, Path] = {}
+    for path in files:
+        stem = path.name.removeprefix(f"{name}_").split(".")[0]
+        match = re.fullmatch(r"(ce-\w+?_)?(?:acq-\w+?_)?(?:run-\d+_)?(T1w|T2w|FLAIR|PDw)", stem)
+        if match and "part-phase" not in stem:
+            contrast = "T1ce" if match[1] and match[2] == "T1w" else match[2]
+            images.setdefault(contrast, path)
+    return Scans(name, _participant(name), images, {}, {}) if images else None
+
+
+def _participant(name: str) -> str:
+    return name.split("_")[0].removeprefix("sub-")
+
+
+def planes(scans: Scans, segment: Segment | None = None) -> tuple[npt.NDArray[np.uint8], list[int]]:
+    """Return the planes of every slice with enough brain, and which slices these are.
+
+    Parameters
+    ----------
+    scans : Scans
+    segment : callable, optional
+        ``segment(image, mask, contrast)`` -> (X, Y, Z, 3) probabilities in [0, 1];
+        :func:`colapipe.anatomy.tissue.segment_tissue` by default.
+
+    Returns
+    -------
+    ndarray, (slices, 4 * M + 1, 224, 224), uint8
+    list of int
+        Indices along z on the model grid.
+
+    Raises
+    ------
+    DatasetError
+        If the scans are not on one grid.
+    """
+    if segment is None:
+        from colapipe.anatomy.tissue import segment_tissue
+
+        segment = segment_tissue
+    reference = load_scan(next(scans.images[c] for c in CONTRASTS if c in scans.images))
+    grid = model_grid(reference.affine, reference.shape)
+    volumes: dict[str, npt.NDArray[np.float32]] = {}
+    masks: dict[str, npt.NDArray[np.bool_]] = {}
+    tissues: dict[str, npt.NDArray[np.float32]] = {}
+    for contrast, path in scans.images.items():
+        image = load_scan(path)
+        if not same_grid(image, reference):
+            raise DatasetError(f"{path}: not on the grid of the participant's other scans")
+        if contrast in scans.masks:
+            mask = nib.Nifti1Image(
+                (load_scan(scans.masks[contrast]).get_fdata() > 0).astype(np.uint8), image.affine
+            )
+        else:
+            mask = nib.Nifti1Image((image.get_fdata() != 0).astype(np.uint8), image.affine)
+        masks[contrast] = mask_to_model_grid(mask, grid) > 0
+        on_grid = to_model_grid(image, grid, order=3, mask=np.asarray(mask.dataobj))
+        volumes[contrast] = normalise(on_grid, masks[contrast])[0]
+        if contrast in scans.tissues:
+            maps = [to_model_grid(load_scan(p), grid, order=1) for p in scans.tissues[contrast]]
+        else:
+            probabilities = segment(image, mask, contrast)
+            maps = [
+                to_model_grid(nib.Nifti1Image(probabilities[..., k], image.affine), grid, order=1)
+                for k in range(len(TISSUES))
+            ]
+        tissues[contrast] = np.stack(maps) * masks[contrast]
+
+    first = next(masks[c] for c in CONTRASTS if c in masks)
+    box = crop_box(first)
+    area = crop(first, box).mean(axis=(0, 1))
+    chosen = [int(z) for z in np.flatnonzero(area >= MIN_FRACTION)]
+    count = len(CONTRASTS)
+    out = np.zeros((len(chosen), 4 * count + 1, box.size, box.size), dtype=np.uint8)
+
+    def put(plane: int, volume: npt.NDArray[Any]) -> None:
+        cropped = crop(volume, box)[:, :, chosen]
+        out[:, plane] = np.moveaxis(np.rint(np.clip(cropped, 0, 1) * 255), 2, 0)
+
+    for index, contrast in enumerate(CONTRASTS):
+        if contrast not in volumes:
+            continue
+        put(index, volumes[contrast])
+        for k in range(len(TISSUES)):
+            put(count + 3 * index + k, tissues[contrast][k])
+        bits = crop(masks[contrast], box)[:, :, chosen].astype(np.uint8) << index
+        out[:, -1] |= np.moveaxis(bits, 2, 0)
+    return out, chosen
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One slice with everything that is known of it.
+
+    Attributes
+    ----------
+    contrasts : ndarray, (M, 224, 224), float32 in [0, 1]
+        In the order of ``CONTRASTS``; zeros where ``available`` is False.
+    tissues : ndarray, (M, 3, 224, 224), float32 in [0, 1]
+        Per contrast that they came from.
+    masks : ndarray, (M, 224, 224), bool
+    available : tuple of str
+    """
+
+    contrasts: npt.NDArray[np.float32]
+    tissues: npt.NDArray[np.float32]
+    masks: npt.NDArray[np.bool_]
+    available: tuple[str, ...]
+
+
+class SliceStore:
+    """The cached slices of some participants, read at random.
+
+    Parameters
+    ----------
+    folder : Path
+        The cache, as :func:`build_cache` left it.
+    participants : sequence of str, optional
+        Labels to read; all by default.
+
+    Attributes
+    ----------
+    index : list of (str, int)
+        One entry per slice: the name of participant and session, and the row of its array.
+    """
+
+    def __init__(self, folder: Path, participants: Sequence[str] | None = None) -> None:
+        entries = json.loads((folder / "index.json").read_text(encoding="utf-8"))["scans"]
+        self.entries: dict[str, dict[str, Any]] = {
+            name: entry
+            for name, entry in sorted(entries.items())
+            if participants is None or entry["participant"] in participants
+        }
+        self.arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in self.entries}
+        self.index = [(name, row) for name, array in self.arrays.items() for row in range(len(array))]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def read(self, position: int) -> Sample:
+        """Return the slice at a position of :attr:`index`."""
+        name, row = self.index[position]
+        raw = np.asarray(self.arrays[name][row])
+        count = len(CONTRASTS)
+        scaled = raw[:-1].astype(np.float32) / np.float32(255)
+        return Sample(
+            contrasts=scaled[:count],
+            tissues=scaled[count:].reshape(count, 3, *raw.shape[1:]),
+            masks=(raw[-1][None] >> np.arange(count, dtype=np.uint8)[:, None, None] & 1).astype(bool),
+            available=tuple(self.entries[name]["contrasts"]),
+        )
+
+
+def build_cache(
+    dataset: Path,
+    folder: Path,
+    segment: Segment | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Make the cache of a dataset, or finish one that was interrupted.
+
+    Parameters
+    ----------
+    dataset : Path
+        See :func:`find_scans`.
+    folder : Path
+        Gets one ``.npy`` per participant and session, and ``index.json``.
+    segment : callable, optional
+        See :func:`planes`.
+    report : callable
+        Told about each participant.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    index_path = folder / "index.json"
+    entries: dict[str, Any] = {}
+    if index_path.is_file():
+        entries = json.loads(index_path.read_text(encoding="utf-8"))["scans"]
+    for scans in find_scans(dataset):
+        if scans.name in entries and (folder / f"{scans.name}.npy").is_file():
+            continue
+        report(f"reading {scans.name}")
+        array, rows = planes(scans, segment)
+        temporary = folder / f".{scans.name}.npy"
+        np.save(temporary, array)
+        temporary.replace(folder / f"{scans.name}.npy")
+        entries[scans.name] = {
+            "participant": scans.participant,
+            "contrasts": [c for c in CONTRASTS if c in scans.images],
+            "slices": rows,
+        }
+        temporary = folder / ".index.json"
+        temporary.write_text(json.dumps({"format_version": 1, "scans": entries}, indent=1))
+        temporary.replace(index_path)
