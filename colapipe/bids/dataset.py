@@ -216,7 +216,7 @@ def _generated_by(
         )
     else:
         tools += [
-            {"Name": name, "Version": metadata.version(name), "Description": description}
+            {"Name": name, **_version(name), "Description": description}
             for name, description in _BUILTIN_TOOLS.items()
         ]
     if model is not None:
@@ -229,6 +229,13 @@ def _generated_by(
             }
         )
     return tools
+
+
+def _version(package: str) -> dict[str, str]:
+    try:
+        return {"Version": metadata.version(package)}
+    except metadata.PackageNotFoundError:
+        return {}
 
 
 def _code_url() -> dict[str, str]:
