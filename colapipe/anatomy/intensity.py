@@ -68,9 +68,7 @@ def normalise(
     return normalised, (low, high)
 
 
-def denormalise(
-    normalised: npt.ArrayLike, limits: tuple[float, float]
-) -> npt.NDArray[np.float32]:
+def denormalise(normalised: npt.ArrayLike, limits: tuple[float, float]) -> npt.NDArray[np.float32]:
     """Undo :func:`normalise` inside the brain: 0 becomes ``low`` and 1 becomes ``high``.
 
     What was clipped stays clipped, and the background, 0, becomes ``low``: mask it again.
