@@ -33,7 +33,7 @@ setup: $(READY) ## Make the virtual environment with the tested versions
 
 $(READY): setup.cfg pyproject.toml constraints.txt colapipe/__init__.py Makefile .ci/make-venv
 	PYTHON="$(PYTHON)" bash .ci/make-venv $(VENV)
-	@echo "Installing colapipe and what it needs into $(VENV) (1.7 GB or more, some minutes)."
+	@echo "Installing colapipe and what it needs into $(VENV) (2 GB or more, some minutes)."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar off \
 	    --constraint constraints.txt $(torch_arguments) --editable '.[demo,validate,test,dev]'
 	@rm -f $(VENV)/.ready*
