@@ -1,0 +1,374 @@
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from colapipe.bids.reader import (
+    RawDataset,
+    Scan,
+    choose_scan,
+    choose_scans,
+    labels_in,
+    open_dataset,
+    read_filter_file,
+    read_json,
+    read_sidecar,
+)
+from colapipe.errors import DatasetError, UsageError
+
+MakeTree = Callable[..., Path]
+
+IMAGES = (
+    "sub-01/ses-a/anat/sub-01_ses-a_T1w.nii.gz",
+    "sub-01/ses-a/anat/sub-01_ses-a_acq-hi_run-02_T1w.nii.gz",
+    "sub-01/ses-a/anat/sub-01_ses-a_acq-hi_run-10_T1w.nii.gz",
+    "sub-01/ses-a/anat/sub-01_ses-a_ce-gd_T1w.nii.gz",
+    "sub-01/ses-a/anat/sub-01_ses-a_part-phase_T2w.nii.gz",
+    "sub-01/ses-a/anat/sub-01_ses-a_FLAIR.nii",
+    "sub-01/ses-b/anat/sub-01_ses-b_T2w.nii.gz",
+    "sub-01/ses-b/anat/sub-01_ses-b_T2w.json",
+    "sub-01/ses-b/anat/sub-01_ses-b_UNIT1.nii.gz",
+    "sub-01/ses-b/func/sub-01_ses-b_task-rest_bold.nii.gz",
+    "sub-010/anat/sub-010_T1w.nii.gz",
+    "sub-02/anat/sub-02_PDw.nii.gz",
+    "derivatives/x/sub-01/ses-a/anat/sub-01_ses-a_desc-preproc_T1w.nii.gz",
+)
+
+
+@pytest.fixture
+def dataset(make_tree: MakeTree) -> RawDataset:
+    return open_dataset(make_tree(dict.fromkeys(IMAGES)))
+
+
+def scan(name: str, contrast: str = "T1w") -> Scan:
+    pairs = (part.split("-") for part in name.split("_")[:-1])
+    entities = {pair[0]: pair[1] for pair in pairs}
+    return Scan(Path("/d") / name, name, contrast, "01", None, entities)
+
+
+def test_participants_and_sessions_come_from_folders(dataset: RawDataset) -> None:
+    assert dataset.participants() == ["01", "010", "02"]
+    assert dataset.sessions("01") == ["a", "b"]
+    assert dataset.sessions("02") == []
+
+
+def test_labels_are_read_from_folders_and_not_from_files(make_tree: MakeTree) -> None:
+    out = make_tree({"sub-01.html": None, "sub-02/anat/x": None, "sub-0_old/anat/x": None})
+    assert labels_in(out, "sub") == ["02"]
+    assert labels_in(out / "missing", "sub") == []
+
+
+def test_contrasts_are_told_from_names_alone(dataset: RawDataset) -> None:
+    assert dataset.contrasts_by_glob("01") == {"a": {"T1w", "T1ce", "FLAIR"}, "b": {"T2w"}}
+    assert dataset.contrasts_by_glob("02") == {None: {"PDw"}}
+    assert dataset.contrasts_by_glob("nobody") == {None: set()}
+
+
+def test_a_session_without_images_is_still_a_session(make_tree: MakeTree) -> None:
+    root = make_tree({"sub-01/ses-1/func/x": None, "sub-01/ses-2/anat/sub-01_ses-2_T2w.nii": None})
+    assert open_dataset(root).contrasts_by_glob("01") == {"1": set(), "2": {"T2w"}}
+
+
+def test_scans_are_found_with_their_contrast(dataset: RawDataset) -> None:
+    scans, notes = dataset.scans("01")
+    assert [(s.session, s.contrast) for s in scans] == [
+        ("a", "T1w"),
+        ("a", "T1w"),
+        ("a", "T1w"),
+        ("a", "T1ce"),
+        ("a", "FLAIR"),
+        ("b", "T2w"),
+    ]
+    assert all(s.path == dataset.root / s.relative and s.path.is_file() for s in scans)
+    assert notes == [
+        "sub-01_ses-a_part-phase_T2w.nii.gz is skipped: part-phase is not a magnitude image"
+    ]
+
+
+def test_only_the_sessions_asked_for_count(dataset: RawDataset) -> None:
+    scans, notes = dataset.scans("01", ["b"])
+    assert [s.name for s in scans] == ["sub-01_ses-b_T2w.nii.gz"]
+    assert notes == []
+
+
+def test_a_scan_in_the_wrong_folder_is_skipped_with_a_word(make_tree: MakeTree) -> None:
+    files = {
+        "sub-01/anat/sub-02_T1w.nii.gz": None,
+        "sub-01/anat/sub-01_ses-1_T2w.nii.gz": None,
+        "sub-01/anat/sub-01_old_T1w.nii.gz": None,
+        "sub-01/anat/sub-01_desc-synth_FLAIR.nii.gz": None,
+    }
+    scans, notes = open_dataset(make_tree(files)).scans("01")
+    assert scans == []
+    assert len(notes) == 4
+    assert sum("does not belong to the folder" in note for note in notes) == 2
+    assert any("is not a BIDS name" in note for note in notes)
+    assert any("synthesised, not acquired" in note for note in notes)
+
+
+def test_a_link_to_data_that_was_not_fetched_is_still_a_scan(make_tree: MakeTree) -> None:
+    root = make_tree({"sub-01/anat/sub-01_T1w.nii.gz": None})
+    (root / "sub-01/anat/sub-01_T2w.nii.gz").symlink_to("../.git/annex/objects/none")
+    dataset = open_dataset(root)
+    assert dataset.contrasts_by_glob("01") == {None: {"T1w", "T2w"}}
+    kept, _ = dataset.scans("01", filters={"T2w": {"run": None}})
+    assert [s.contrast for s in kept] == ["T1w", "T2w"]
+
+
+def test_scans_cross_process_borders(dataset: RawDataset) -> None:
+    scans, _ = dataset.scans("01")
+    assert pickle.loads(pickle.dumps(scans)) == scans
+
+
+@pytest.mark.parametrize(
+    ("query", "kept"),
+    [
+        ({"acquisition": None}, ["T1w"]),
+        ({"acquisition": "*"}, ["acq-hi_run-02_T1w", "acq-hi_run-10_T1w"]),
+        ({"acquisition": "hi", "run": 2}, ["acq-hi_run-02_T1w"]),
+        ({"run": "02"}, ["acq-hi_run-02_T1w"]),
+        ({"run": [10, None]}, ["T1w", "acq-hi_run-10_T1w"]),
+        ({"run": ["*", None]}, ["T1w", "acq-hi_run-02_T1w", "acq-hi_run-10_T1w"]),
+        ({"session": "b"}, []),
+        ({"suffix": "T1w", "datatype": "anat", "run": None}, ["T1w"]),
+        ({"acquisition": "none", "inv": 3}, []),
+    ],
+)
+def test_a_filter_keeps_what_it_says_and_tells_what_it_removed(
+    dataset: RawDataset, query: dict[str, Any], kept: list[str]
+) -> None:
+    scans, notes = dataset.scans("01", filters={"T1w": query})
+    names = [s.name for s in scans if s.contrast == "T1w"]
+    assert names == [f"sub-01_ses-a_{name}.nii.gz" for name in kept]
+    # Other contrasts, the enhanced T1w among them, are not touched.
+    assert [s.contrast for s in scans if s.contrast != "T1w"] == ["T1ce", "FLAIR", "T2w"]
+    removed = [note for note in notes if "removed" in note]
+    assert sum(note.count(".nii.gz") for note in removed) == 3 - len(kept)
+
+
+def test_a_filter_never_adds_a_scan(dataset: RawDataset) -> None:
+    scans, _ = dataset.scans("01", filters={"T1w": {"ceagent": "*"}})
+    assert [s for s in scans if s.contrast == "T1w"] == []
+    scans, _ = dataset.scans("01", filters={"T1ce": {"ceagent": "gd"}})
+    assert len([s for s in scans if s.contrast == "T1ce"]) == 1
+
+
+def test_the_filter_index_holds_one_participant_only(dataset: RawDataset) -> None:
+    paths = dataset._index("01").files
+    assert paths
+    assert all("/sub-01/ses-" in path and "/anat/" in path for path in paths)
+    assert not any("derivatives" in path for path in paths)
+
+
+def write(path: Path, content: Any) -> Path:
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def test_a_filter_file_may_write_contrasts_in_lower_case(tmp_path: Path) -> None:
+    path = write(tmp_path / "f.json", {"t1ce": {"ceagent": "*"}, "flair": {"run": [1, None]}})
+    assert read_filter_file(path) == {"T1ce": {"ceagent": "*"}, "FLAIR": {"run": [1, None]}}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"bold": {"run": 1}}, ["'bold'", "T1w, T2w, T1ce, FLAIR, PDw"]),
+        ({"FLAIRR": {}}, ["did you mean FLAIR?"]),
+        ({"T1w": {"acq": "x"}}, ["'acq'", "acquisition"]),
+        ({"T1w": {"acquisiton": "x"}}, ["did you mean acquisition?"]),
+        ({"T1w": {"run": True}}, ["run", "True"]),
+        ({"T1w": {"run": []}}, ["run"]),
+        ({"T1w": {"run": {"a": 1}}}, ["run"]),
+        ({"T1w": "x"}, ["expected an object"]),
+        ({"T1w": {}, "t1w": {}}, ["twice"]),
+        ([1], ["list"]),
+        ("{", ["not JSON"]),
+    ],
+)
+def test_a_wrong_filter_file_is_refused_in_words(
+    tmp_path: Path, content: Any, words: list[str]
+) -> None:
+    path = write(tmp_path / "filter.json", content)
+    with pytest.raises(UsageError) as caught:
+        read_filter_file(path)
+    for word in (*words, "--bids-filter-file", str(path)):
+        assert word in str(caught.value)
+
+
+def test_a_filter_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_filter_file(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        ("sub-01_T1w.nii.gz", "sub-01_acq-a_T1w.nii.gz"),
+        ("sub-01_acq-a_run-2_T1w.nii.gz", "sub-01_acq-b_run-1_T1w.nii.gz"),
+        ("sub-01_T1w.nii.gz", "sub-01_rec-norm_T1w.nii.gz"),
+        ("sub-01_rec-a_T1w.nii.gz", "sub-01_acq-a_T1w.nii.gz"),
+        ("sub-01_run-2_T1w.nii.gz", "sub-01_run-10_T1w.nii.gz"),
+        ("sub-01_run-1_T1w.nii.gz", "sub-01_run-02_T1w.nii.gz"),
+        ("sub-01_run-2_T1w.nii.gz", "sub-01_echo-1_run-1_T1w.nii.gz"),
+        ("sub-01_T1w.nii.gz", "sub-01_T1w.nii"),
+        ("sub-01_ce-gadolinium_run-2_T1w.nii.gz", "sub-01_ce-feraheme_T1w.nii.gz"),
+        ("sub-01_part-mag_run-1_T1w.nii.gz", "sub-01_run-2_T1w.nii.gz"),
+    ],
+)
+def test_one_scan_of_several_is_chosen_by_the_stated_rule(better: str, worse: str) -> None:
+    for pair in ([scan(better), scan(worse)], [scan(worse), scan(better)]):
+        chosen, note = choose_scan(pair)
+        assert chosen.name == better
+        assert note is not None and better in note and worse in note
+
+
+def test_without_a_choice_there_is_no_note() -> None:
+    only = scan("sub-01_T1w.nii.gz")
+    assert choose_scan([only]) == (only, None)
+
+
+def test_scans_of_different_contrasts_are_not_a_choice() -> None:
+    with pytest.raises(ValueError):
+        choose_scan([scan("sub-01_T1w.nii.gz"), scan("sub-01_T2w.nii.gz", "T2w")])
+    with pytest.raises(ValueError):
+        choose_scan([])
+
+
+def test_each_session_has_one_scan_of_each_contrast(dataset: RawDataset) -> None:
+    chosen, notes = choose_scans(dataset.scans("01")[0])
+    assert {session: sorted(scans) for session, scans in chosen.items()} == {
+        "a": ["FLAIR", "T1ce", "T1w"],
+        "b": ["T2w"],
+    }
+    assert chosen["a"]["T1w"].name == "sub-01_ses-a_T1w.nii.gz"
+    assert len(notes) == 1
+
+
+def test_a_folder_that_is_not_a_dataset_is_refused_in_words(
+    tmp_path: Path, make_tree: MakeTree
+) -> None:
+    with pytest.raises(DatasetError, match="does not exist"):
+        open_dataset(tmp_path / "none")
+    file = write(tmp_path / "file", "x")
+    with pytest.raises(DatasetError, match="is not a folder"):
+        open_dataset(file)
+    with pytest.raises(DatasetError, match=r"dataset_description\.json: does not exist"):
+        open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("description", "words"),
+    [
+        ("{not json", "is not JSON"),
+        ("", "is not JSON"),
+        ("\udcff", "is not JSON"),
+        ([], "is a JSON list"),
+        ({"BIDSVersion": "1.8.0"}, "Name is missing"),
+        ({"Name": "x"}, "BIDSVersion is missing"),
+    ],
+)
+def test_a_broken_description_is_refused_in_words(
+    tmp_path: Path, description: Any, words: str
+) -> None:
+    (tmp_path / "sub-01").mkdir()
+    text = description if isinstance(description, str) else json.dumps(description)
+    path = tmp_path / "dataset_description.json"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(DatasetError, match=words) as caught:
+        open_dataset(tmp_path)
+    assert str(path) in str(caught.value)
+
+
+def test_the_folder_above_or_below_is_suggested(make_tree: MakeTree) -> None:
+    root = make_tree({"sub-01/anat/sub-01_T1w.nii.gz": None})
+    for wrong in (root / "sub-01", root.parent):
+        with pytest.raises(DatasetError, match="was that folder meant") as caught:
+            open_dataset(wrong)
+        assert f"{root} has one" in str(caught.value)
+
+
+def test_an_empty_dataset_is_refused_unless_only_its_text_is_needed(make_tree: MakeTree) -> None:
+    root = make_tree({"participants.tsv": "participant_id\n", "sub-01.html": None})
+    with pytest.raises(DatasetError, match="empty"):
+        open_dataset(root)
+    assert open_dataset(root, need_participants=False).name == "Test"
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    assert read_json(path) == ({"a": 1}, None)
+
+
+def test_sidecars_inherit_from_the_levels_above(make_tree: MakeTree) -> None:
+    root = make_tree(
+        {
+            "T1w.json": {"EchoTime": 1, "A": "root"},
+            "T2w.json": {"EchoTime": 9},
+            "sub-01/sub-01_T1w.json": {"EchoTime": 2},
+            "sub-01/anat/sub-01_acq-b_T1w.json": {"EchoTime": 8},
+            "sub-01/anat/sub-01_T1w.json": {"FlipAngle": 1},
+            "sub-01/anat/sub-01_acq-a_T1w.json": {"FlipAngle": 2},
+            "sub-01/anat/sub-01_acq-a_run-1_T1w.nii.gz": None,
+        }
+    )
+    image = root / "sub-01/anat/sub-01_acq-a_run-1_T1w.nii.gz"
+    assert read_sidecar(image, root) == ({"EchoTime": 2, "A": "root", "FlipAngle": 2}, [])
+    assert read_sidecar(image) == ({"FlipAngle": 2}, [])
+
+
+def test_a_bad_sidecar_is_a_warning(make_tree: MakeTree) -> None:
+    root = make_tree({"T1w.json": {"A": 1}, "sub-01/anat/sub-01_T1w.json": "{"})
+    metadata, warnings = read_sidecar(root / "sub-01/anat/sub-01_T1w.nii.gz", root)
+    assert metadata == {"A": 1}
+    assert len(warnings) == 1 and "sub-01_T1w.json: is not JSON" in warnings[0]
+
+
+def test_reading_names_needs_neither_pybids_nor_numpy(dataset: RawDataset) -> None:
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "import colapipe.bids.dataset, colapipe.bids.derivatives, colapipe.bids.sidecars\n"
+        "from colapipe.bids.reader import open_dataset\n"
+        "assert open_dataset(Path(sys.argv[1])).scans('01')[0]\n"
+        "heavy = {'bids', 'numpy', 'nibabel', 'pandas', 'torch', 'nipype', 'scipy'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(dataset.root)], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.shared_data
+def test_real_scans_with_sessions_are_read(shared_data: Path) -> None:
+    dataset = open_dataset(shared_data / "openms_native")
+    assert dataset.participants() == ["mslong01", "mslong04"]
+    assert dataset.contrasts_by_glob("mslong01") == {
+        "01": {"T1w", "T2w", "FLAIR"},
+        "02": {"T1w", "T2w", "FLAIR"},
+    }
+    scans, notes = dataset.scans("mslong01", ["02"], {"T1w": {"session": "02"}})
+    assert [(s.session, s.contrast) for s in scans] == [("02", c) for c in ("T1w", "T2w", "FLAIR")]
+    assert notes == []
+    metadata, warnings = read_sidecar(scans[0].path, dataset.root)
+    assert metadata["SkullStripped"] is False and warnings == []
+
+
+@pytest.mark.shared_data
+def test_real_enhanced_scans_are_told_from_plain_ones(shared_data: Path) -> None:
+    dataset = open_dataset(shared_data / "brats_raw")
+    participant = dataset.participants()[0]
+    chosen, notes = choose_scans(dataset.scans(participant)[0])
+    assert set(chosen[None]) == {"T1w", "T2w", "T1ce", "FLAIR"}
+    assert "ce-gadolinium" in chosen[None]["T1ce"].name
+    assert "ce-" not in chosen[None]["T1w"].name
+    assert notes == []
