@@ -9,6 +9,7 @@ no training.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -74,11 +75,11 @@ class KLAutoencoder(nn.Module):
     def __init__(self, channels: tuple[int, ...], latent_channels: int) -> None:
         super().__init__()
         down: list[nn.Module] = [_block(1, channels[0])]
-        for before, after in zip(channels, channels[1:], strict=False):
+        for before, after in pairwise(channels):
             down += [nn.Conv2d(before, before, 3, stride=2, padding=1), _block(before, after)]
         self.encoder = nn.Sequential(*down, nn.Conv2d(channels[-1], 2 * latent_channels, 1))
         up: list[nn.Module] = [nn.Conv2d(latent_channels, channels[-1], 1)]
-        for before, after in zip(channels[::-1], channels[-2::-1], strict=False):
+        for before, after in pairwise(channels[::-1]):
             up += [_block(before, before), nn.Upsample(scale_factor=2, mode="nearest")]
             up += [nn.Conv2d(before, after, 3, padding=1)]
         self.decoder = nn.Sequential(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import secrets
 import struct
@@ -117,6 +118,20 @@ def read_metadata(path: Path) -> dict[str, Any]:
     return metadata
 
 
+def parameter_count(path: Path) -> int:
+    """Return how many numbers the tensors of a checkpoint hold, from its header alone.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is not a complete safetensors file.
+    """
+    header = _read_header(Path(path))
+    return sum(
+        math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__"
+    )
+
+
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a whole file, in hexadecimal."""
     with Path(path).open("rb") as stream:
@@ -207,9 +222,7 @@ def _read_header(path: Path) -> dict[str, Any]:
         for name, entry in header.items():
             if name != "__metadata__":
                 begin, end = entry["data_offsets"]
-                count = 1
-                for extent in entry["shape"]:
-                    count *= extent
+                count = math.prod(entry["shape"])
                 if end - begin != count * _BYTES[entry["dtype"]] or begin < 0:
                     raise ValueError("a tensor's size does not fit its shape")
                 ends.append(end)

@@ -86,8 +86,11 @@ class Refinement(nn.Module):
         self.enter = nn.Conv2d(1 + conditions, width, 3, padding=1)
         self.flags = nn.Linear(flags, width)
         self.layers = nn.Sequential(
-            nn.SiLU(), nn.Conv2d(width, width, 3, padding=1),
-            nn.SiLU(), nn.Conv2d(width, width, 3, padding=1), nn.SiLU(),
+            nn.SiLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.SiLU(),
         )
         self.leave = nn.Conv2d(width, 1, 3, padding=1)
         for parameter in self.leave.parameters():
@@ -103,9 +106,7 @@ class Refinement(nn.Module):
         return refined
 
 
-def stack_contrasts(
-    images: dict[str, Tensor], contrasts: Sequence[str]
-) -> tuple[Tensor, Tensor]:
+def stack_contrasts(images: dict[str, Tensor], contrasts: Sequence[str]) -> tuple[Tensor, Tensor]:
     """Put source images into the model's slots.
 
     Parameters

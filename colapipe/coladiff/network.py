@@ -1,4 +1,4 @@
-"""All trained parts of a CoLa-Diff in one module: what a checkpoint stores, what training trains."""
+"""All trained parts of a CoLa-Diff in one module: what training trains, a checkpoint stores."""
 
 from __future__ import annotations
 
@@ -64,6 +64,13 @@ class CoLaDiffNetwork(nn.Module):
         if latent_mean is not None and latent_std is not None:
             self.set_latent_statistics(latent_mean, latent_std)
 
+    def channels_last(self) -> CoLaDiffNetwork:
+        """Lay out the convolutions' weights as oneDNN and cuDNN like them, up to 2.5x faster."""
+        for parameter in self.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        return self
+
     def set_latent_statistics(self, mean: Sequence[float], std: Sequence[float]) -> None:
         """Set the mean and standard deviation of each latent channel."""
         self.latent_mean.copy_(torch.tensor(mean).reshape(1, -1, 1, 1))
@@ -104,9 +111,7 @@ class CoLaDiffNetwork(nn.Module):
         y = torch.cat([latents.flatten(1, 2), self.structure(tissues)], dim=1)
         return Conditions(y, torch.cat([contrasts, tissues], dim=1), flags)
 
-    def predict(
-        self, kappa_t: Tensor, t: Tensor, conditions: Conditions
-    ) -> tuple[Tensor, Tensor]:
+    def predict(self, kappa_t: Tensor, t: Tensor, conditions: Conditions) -> tuple[Tensor, Tensor]:
         """Return the estimates of kappa_0 and eps at times ``t`` (batch,)."""
         output = self.denoiser(kappa_t, t, conditions.latent, conditions.flags)
         a, b = self.schedule.coefficients(t, kappa_t)

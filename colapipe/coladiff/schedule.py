@@ -58,6 +58,4 @@ class Schedule:
         """
         if not 1 <= steps <= self.timesteps:
             raise ValueError(f"steps must be between 1 and {self.timesteps}, not {steps}")
-        return [
-            round(self.timesteps * (steps - index) / steps) for index in range(steps)
-        ]
+        return [round(self.timesteps * (steps - index) / steps) for index in range(steps)]

@@ -10,14 +10,21 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+Window = tuple[tuple[int, int], tuple[int, int]]
+"""First index and the one past the last, along x and along y."""
+
+MULTIPLE = 4
+"""A window starts at multiples of this: the largest factor of a latent."""
+
 WINDOWS = ((160, 192), (192, 224), (224, 224))
-"""Sizes (x, y) in voxels, all centred, of which the smallest that holds the brain is taken."""
+"""Sizes (x, y) in voxels, all centred, of which the smallest that holds the brain is taken.
 
-MULTIPLE = 32
-"""Windows are multiples of this: the latent's factor 4 times three halvings in the denoiser."""
+Multiples of 32, the latent's factor 4 times three halvings in the denoiser, so that a window
+starts on the grid of the latent, and a network that halves never meets an odd size.
+"""
 
 
-def choose_window(mask: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
+def choose_window(mask: npt.NDArray[np.bool_]) -> Window:
     """Return the smallest centred window that holds every brain voxel of a slice.
 
     Parameters
@@ -27,18 +34,14 @@ def choose_window(mask: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
 
     Returns
     -------
-    tuple of slice
+    tuple
         The whole slice if no smaller window holds the brain.
     """
-    for size in WINDOWS:
-        window = tuple(
-            slice((full - part) // 2, (full - part) // 2 + part)
-            for full, part in zip(mask.shape, size, strict=True)
-        )
-        if any(part.start < 0 for part in window):
+    full_x, full_y = mask.shape
+    for size_x, size_y in WINDOWS:
+        x, y = (full_x - size_x) // 2, (full_y - size_y) // 2
+        if x < 0 or y < 0 or x % MULTIPLE or y % MULTIPLE:
             continue
-        outside = mask.copy()
-        outside[window] = False
-        if not outside.any():
-            return window[0], window[1]
-    return slice(0, mask.shape[0]), slice(0, mask.shape[1])
+        if mask[x : x + size_x, y : y + size_y].sum() == mask.sum():
+            return (x, x + size_x), (y, y + size_y)
+    return (0, full_x), (0, full_y)

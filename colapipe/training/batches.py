@@ -119,7 +119,7 @@ def _sample_planes(
 def _collate(picked: list[tuple[Tensor, list[bool], int]], contrasts: Sequence[str]) -> Batch:
     planes = torch.stack([item[0] for item in picked])
     window = choose_window((planes[:, 1] > 0.5).any(dim=0).numpy())
-    planes = planes[:, :, window[0], window[1]].contiguous()
+    planes = planes[:, :, slice(*window[0]), slice(*window[1])].contiguous()
     available = torch.tensor([item[1] for item in picked])
     mask = (planes[:, 1:2] > 0.5).float()
     tissues = planes[:, 2 : 2 + len(TISSUE_CHANNELS)]

@@ -64,9 +64,7 @@ class Settings:
     seed: int = 0
 
 
-def diffusion_loss(
-    network: CoLaDiffNetwork, batch: Batch, generator: torch.Generator
-) -> Tensor:
+def diffusion_loss(network: CoLaDiffNetwork, batch: Batch, generator: torch.Generator) -> Tensor:
     """Return the loss of a batch at random times: the error of the image that kappa_0 gives.
 
     The paper's loss (Eq. 3) weighs the error of kappa_0 by abar_t / (1 - abar_t), which leaves
@@ -129,9 +127,7 @@ def latent_statistics(
 
 
 @torch.no_grad()
-def validate(
-    network: CoLaDiffNetwork, store: SliceStore, every: int = 12
-) -> dict[str, float]:
+def validate(network: CoLaDiffNetwork, store: SliceStore, every: int = 12) -> dict[str, float]:
     """Return the PSNR inside the brain of one-step synthesis of each target from all others.
 
     The mean over participants of the PSNR of their slices together (data range 1).
@@ -191,8 +187,7 @@ class Trainer:
         self.train, self.validation = train, validation
         self.description, self.split, self.report = description, split, report
         torch.manual_seed(settings.seed)
-        self.network = CoLaDiffNetwork(configuration)
-        self.network.to(memory_format=torch.channels_last)
+        self.network = CoLaDiffNetwork(configuration).channels_last()
         self.stage = "autoencoder" if configuration.latent == "kl" else "diffusion"
         self._start_stage()
         if (folder / STATE_FILE).is_file():

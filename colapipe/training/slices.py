@@ -239,8 +239,12 @@ class SliceStore:
             for name, entry in sorted(entries.items())
             if participants is None or entry["participant"] in participants
         }
-        self.arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in self.entries}
-        self.index = [(name, row) for name, array in self.arrays.items() for row in range(len(array))]
+        self.arrays = {
+            name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in self.entries
+        }
+        self.index = [
+            (name, row) for name, array in self.arrays.items() for row in range(len(array))
+        ]
 
     def __len__(self) -> int:
         return len(self.index)
@@ -254,7 +258,9 @@ class SliceStore:
         return Sample(
             contrasts=scaled[:count],
             tissues=scaled[count:].reshape(count, 3, *raw.shape[1:]),
-            masks=(raw[-1][None] >> np.arange(count, dtype=np.uint8)[:, None, None] & 1).astype(bool),
+            masks=(raw[-1][None] >> np.arange(count, dtype=np.uint8)[:, None, None] & 1).astype(
+                bool
+            ),
             available=tuple(self.entries[name]["contrasts"]),
         )
 

@@ -1,0 +1,179 @@
+"""``colapipe-model``: synthesise from a request, describe a model, train one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from colapipe import __version__
+from colapipe.errors import ColapipeError, ModelError, ReadWriteError, UsageError
+
+OUT_OF_MEMORY = 1
+BUG = 70
+INTERRUPTED = 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="colapipe-model",
+        description="Synthesise MRI contrasts with CoLa-Diff, describe a model, or train one.",
+        epilog="Exit codes: 0 done, 1 out of memory, 2 wrong request or option, 65 not a usable "
+        "dataset, 66 no usable model, 74 input or output failed, 130 interrupted.",
+    )
+    parser.add_argument("--version", action="version", version=f"colapipe {__version__}")
+    parser.add_argument(
+        "--traceback", action="store_true", help="show where in the code an error came from"
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    synth = commands.add_parser(
+        "synth",
+        help="synthesise one contrast from a request file",
+        description="Synthesise one contrast of one session. The request is a JSON file that "
+        "names normalised sources on the model grid, mask, tissue maps, target and outputs.",
+    )
+    synth.add_argument("request", type=Path, metavar="REQUEST.json")
+    synth.set_defaults(run=_synth)
+
+    info = commands.add_parser(
+        "info",
+        help="describe a model",
+        description="Print a model's configuration, sizes, SHA-256, training data and licence.",
+    )
+    info.add_argument(
+        "model", type=Path, nargs="?", metavar="MODEL", help="default: the bundled model"
+    )
+    info.add_argument("--json", action="store_true", help="print all of the description as JSON")
+    info.set_defaults(run=_info)
+
+    train = commands.add_parser(
+        "train",
+        help="train a model, or go on with a run that was interrupted",
+        description="Train on derivatives of a preprocessing-only run, or on a raw dataset that "
+        "is co-registered and brain-extracted already. Repeating the command goes on where it "
+        "stopped.",
+    )
+    train.add_argument("--data", type=Path, required=True, help="BIDS dataset or derivatives")
+    train.add_argument("--out", type=Path, required=True, help="folder of the run")
+    train.add_argument(
+        "--split",
+        type=Path,
+        required=True,
+        help="JSON file with the lists of participants 'train' and 'validation'",
+    )
+    train.add_argument("--contrasts", nargs="+", help="default: those that the data have")
+    train.add_argument("--preset", default="tiny", help="tiny (default) or nano")
+    train.add_argument(
+        "--latent", choices=("haar", "kl"), help="lossless wavelets or the learned autoencoder"
+    )
+    train.add_argument("--iterations", type=int, default=20_000, help="default: %(default)s")
+    train.add_argument(
+        "--autoencoder-iterations",
+        type=int,
+        default=5_000,
+        help="of the first stage, for --latent kl (default: %(default)s)",
+    )
+    train.add_argument("--batch-size", type=int, default=8, help="default: %(default)s")
+    train.add_argument("--learning-rate", type=float, default=1e-3, help="default: %(default)s")
+    train.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    train.add_argument("--threads", type=int, default=1, help="default: %(default)s")
+    train.add_argument("--save-every", type=int, default=500, help="iterations; %(default)s")
+    train.add_argument("--max-minutes", type=float, help="stop after this much CPU time")
+    train.add_argument("--name", default="cola", help="what the model is called")
+    train.add_argument("--training-data", help="in words, for the model's description")
+    train.add_argument(
+        "--licence", default="not stated", help="of the weights, for the model's description"
+    )
+    train.set_defaults(run=_train)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code; errors of the user are one line on stderr."""
+    options = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], None] = options.run
+    try:
+        run(options)
+    except KeyboardInterrupt:
+        return _say("interrupted", INTERRUPTED)
+    except Exception as error:  # the last resort: no traceback for the user
+        if options.traceback:
+            raise
+        if isinstance(error, ColapipeError):
+            return _say(str(error), error.exit_code)
+        if isinstance(error, MemoryError):
+            return _say(str(error) or "out of memory", OUT_OF_MEMORY)
+        if isinstance(error, OSError):
+            where = f"{error.filename}: " if error.filename else ""
+            return _say(f"{where}{error.strerror or error}", ReadWriteError.exit_code)
+        return _say(f"a bug: {type(error).__name__}: {error} (--traceback says where)", BUG)
+    return 0
+
+
+def _say(message: str, code: int) -> int:
+    print("colapipe-model: " + " ".join(message.split()), file=sys.stderr)
+    return code
+
+
+def _synth(options: argparse.Namespace) -> None:
+    from colapipe.cli.model_synth import read_request, run_request
+
+    run_request(read_request(options.request))
+
+
+def _info(options: argparse.Namespace) -> None:
+    from colapipe.coladiff.checkpoint import (
+        CheckpointError,
+        file_sha256,
+        parameter_count,
+        read_metadata,
+    )
+    from colapipe.weights import bundled_model_path
+
+    path = options.model or bundled_model_path()
+    try:
+        metadata, sha256, count = read_metadata(path), file_sha256(path), parameter_count(path)
+    except CheckpointError as error:
+        raise ModelError(str(error)) from error
+    except OSError as error:
+        raise ModelError(f"{path}: the model cannot be read ({error.strerror})") from error
+    facts = {
+        "path": str(path),
+        "sha256": sha256,
+        "bytes": path.stat().st_size,
+        "parameters": count,
+        **metadata,
+    }
+    if options.json:
+        print(json.dumps(facts, indent=2))
+        return
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            print(f"{key}:")
+            for name, entry in value.items():
+                print(f"  {name}: {_plain(entry)}")
+        else:
+            print(f"{key}: {_plain(value)}")
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(str(entry) for entry in value)
+    return "none" if value is None else str(value)
+
+
+def _train(options: argparse.Namespace) -> None:
+    from colapipe.cli.process import keep_freed_memory
+    from colapipe.training.run import train
+
+    keep_freed_memory()
+    if options.iterations < 1 or options.batch_size < 1 or options.threads < 1:
+        raise UsageError("--iterations, --batch-size and --threads must be at least 1")
+    train(options, report=lambda line: print(line, flush=True))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,370 @@
+"""A trained CoLa-Diff that synthesises slices: the Python interface, on arrays.
+
+>>> from colapipe.coladiff import CoLaDiff
+>>> model = CoLaDiff.load("cola-tiny.safetensors")            # doctest: +SKIP
+>>> mean, std, info = model.synthesise(                        # doctest: +SKIP
+...     {"T1w": t1w, "FLAIR": flair}, mask, None, "T2w", samples=8, seed=1)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from colapipe.coladiff.batching import in_batches
+from colapipe.coladiff.checkpoint import CheckpointError, load_checkpoint
+from colapipe.coladiff.conditions import Conditions, stack_contrasts
+from colapipe.coladiff.configuration import TISSUE_CHANNELS, Configuration
+from colapipe.coladiff.network import CoLaDiffNetwork
+from colapipe.coladiff.samplers import SAMPLERS
+from colapipe.coladiff.seeds import image_seed, noise
+from colapipe.coladiff.uncertainty import RunningStatistics
+from colapipe.coladiff.window import Window, choose_window
+
+FloatArray = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
+Part = tuple[list[int], slice, slice]
+
+
+class UnsuitableModelError(ValueError):
+    """The model cannot do what is asked: it does not know the target, or needs more sources."""
+
+
+class DeviceError(ValueError):
+    """The device that is asked for is not there."""
+
+
+class Synthesis(NamedTuple):
+    """What :meth:`CoLaDiff.synthesise` returns.
+
+    Attributes
+    ----------
+    mean : ndarray, (slices, height, width), float32 in [0, 1]
+        0 outside the mask.
+    std : ndarray of the same shape, or None
+        Unbiased standard deviation over the samples; None for a single sample.
+    info : dict
+        What was done: target, contrasts, sampler, steps, samples, seed, slices, device,
+        precision, batch_size.
+    """
+
+    mean: FloatArray
+    std: FloatArray | None
+    info: dict[str, Any]
+
+
+def resolve_device(device: str) -> torch.device:
+    """Return the device that ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` names.
+
+    Raises
+    ------
+    DeviceError
+        If it is another word, or a GPU that is not there.
+    """
+    if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if device == "auto":
+        return torch.device("cuda")
+    kind, colon, number = device.partition(":")
+    if kind != "cuda" or (colon and not number.isdecimal()):
+        raise DeviceError(f"unknown device {device!r}; choose auto, cpu, cuda or cuda:N")
+    if not torch.cuda.is_available():
+        raise DeviceError(f"{device} is asked for, but PyTorch finds no CUDA GPU; choose cpu")
+    if number and int(number) >= torch.cuda.device_count():
+        raise DeviceError(
+            f"{device} is asked for, but there are only {torch.cuda.device_count()} GPUs here"
+        )
+    return torch.device(device)
+
+
+class CoLaDiff:
+    """A trained model.
+
+    Parameters
+    ----------
+    network : CoLaDiffNetwork
+    metadata : dict
+        The description of its checkpoint.
+    device : torch.device
+    """
+
+    def __init__(
+        self, network: CoLaDiffNetwork, metadata: dict[str, Any], device: torch.device
+    ) -> None:
+        self.network = network.to(device).channels_last().eval()
+        self.network.requires_grad_(False)
+        self.metadata, self.device = metadata, device
+
+    @classmethod
+    def load(cls, path: Path | str, device: str = "cpu") -> CoLaDiff:
+        """Load a checkpoint.
+
+        Parameters
+        ----------
+        path : Path
+            A ``.safetensors`` file of colapipe.
+        device : str
+            ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+        Raises
+        ------
+        CheckpointError
+            If the file is not a model of colapipe.
+        DeviceError
+            If the device is not there.
+        OSError
+            If the file cannot be read.
+        """
+        where = resolve_device(device)
+        tensors, metadata = load_checkpoint(Path(path))
+        configuration = Configuration.from_dict(metadata["configuration"])
+        latent = metadata["latent"]
+        network = CoLaDiffNetwork(configuration, latent["mean"], latent["std"])
+        try:
+            network.load_state_dict(tensors)
+        except RuntimeError as err:
+            first = " ".join(str(err).split())[:200]
+            raise CheckpointError(
+                f"{path}: its tensors do not fit its configuration ({first})"
+            ) from err
+        return cls(network, metadata, where)
+
+    @property
+    def contrasts(self) -> tuple[str, ...]:
+        """The contrasts that the model knows, as sources and as targets."""
+        return self.network.configuration.contrasts
+
+    def synthesise(
+        self,
+        contrasts: Mapping[str, npt.ArrayLike],
+        mask: npt.ArrayLike,
+        tissues: Mapping[str, npt.ArrayLike] | None,
+        target: str,
+        slice_ids: Sequence[int] | None = None,
+        steps: int | None = None,
+        samples: int | None = None,
+        seed: int = 0,
+        batch_size: int = 8,
+        *,
+        sampler: str | None = None,
+        tissue_source: str | None = None,
+        participant: str = "",
+        session: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Synthesis:
+        """Synthesise a contrast, slice by slice.
+
+        Parameters
+        ----------
+        contrasts : dict of array_like, (slices, 224, 224), float32 in [0, 1]
+            The sources, normalised, 0 outside the brain; axes (slice, Right, Anterior). Contrasts
+            that the model does not know are left out, and ``info["ignored"]`` names them.
+        mask : array_like, (slices, 224, 224)
+            The brain, from a source: every value above 0.
+        tissues : dict of array_like, (slices, 224, 224) in [0, 1], or None
+            Probability maps ``CSF``, ``GM``, ``WM`` and ``lesion``, from a source. Each may be
+            left out.
+        target : str
+            The contrast to make.
+        slice_ids : sequence of int, optional
+            What the slices are called when their noise is drawn; 0, 1, 2 ... by default.
+        steps, samples : int, optional
+            Steps of the sampler and images per slice; the checkpoint's defaults.
+        seed : int
+            Of the dataset.
+        batch_size : int
+            Slices at a time; halved where memory runs out.
+        sampler : str, optional
+            ``ddim``; the checkpoint's default.
+        tissue_source : str, optional
+            The contrast that the tissue maps and the mask came from; refused if it is the target.
+        participant, session : str
+            Part of the seed of each image.
+        progress : callable, optional
+            Called with the number of slices done and of all.
+
+        Returns
+        -------
+        Synthesis
+            ``(mean, std, info)``.
+
+        Raises
+        ------
+        UnsuitableModelError
+            If the model does not know the target, or needs more sources.
+        ValueError
+            If the target is among the sources or is where the tissues came from, or a shape,
+            range or option is wrong.
+        MemoryError
+            If not even one slice fits into memory.
+        """
+        known, ignored = self._check_task(contrasts, target, tissue_source)
+        images = {name: _slices(contrasts[name], name) for name in known}
+        inside = np.asarray(mask) > 0
+        maps = {name: _slices(values, name) for name, values in (tissues or {}).items()}
+        self._check_arrays(images, inside, maps)
+        count = inside.shape[0]
+        ids = list(range(count)) if slice_ids is None else [int(z) for z in slice_ids]
+        if len(ids) != count:
+            raise ValueError(f"there are {count} slices, but {len(ids)} slice_ids")
+        defaults = self.metadata["defaults"]
+        steps = defaults["steps"] if steps is None else steps
+        samples = defaults["samples"] if samples is None else samples
+        sampler = defaults["sampler"] if sampler is None else sampler
+        if sampler not in SAMPLERS:
+            raise ValueError(f"unknown sampler {sampler!r}; known are {sorted(SAMPLERS)}")
+        if samples < 1 or batch_size < 1:
+            raise ValueError("samples and batch_size must be at least 1")
+        times = self.network.schedule.trailing_times(steps)
+
+        mean = np.zeros(inside.shape, dtype=np.float32)
+        std = np.zeros(inside.shape, dtype=np.float32) if samples > 1 else None
+        rows_by_window: dict[Window, list[int]] = {}
+        for row in np.flatnonzero(inside.any(axis=(1, 2))):
+            rows_by_window.setdefault(choose_window(inside[row]), []).append(int(row))
+        total = sum(len(rows) for rows in rows_by_window.values())
+        done = 0
+
+        def draw(row: int, sample: int, window: Window) -> Tensor:
+            number = image_seed(seed, participant, session, target, ids[row], sample)
+            factor = self.network.configuration.downsampling
+            z = self.network.configuration.latent_channels
+            # Drawn for the whole slice, so that a position's noise does not depend on the window.
+            whole = noise(number, (z, inside.shape[1] // factor, inside.shape[2] // factor))
+            (top, bottom), (left, right) = window
+            return whole[:, top // factor : bottom // factor, left // factor : right // factor]
+
+        def work(window: Window, rows: Sequence[int]) -> None:
+            nonlocal done
+            part = _part(rows, window)
+            conditions = self._conditions(images, maps, inside, target, part)
+            statistics = RunningStatistics()
+            here = torch.from_numpy(inside[part]).to(self.device)
+            for sample in range(samples):
+                start = torch.stack([draw(row, sample, window) for row in rows]).to(self.device)
+                kappa_0 = SAMPLERS[sampler](
+                    lambda kappa, t: self.network.predict(
+                        kappa, torch.full((len(kappa),), t, device=kappa.device), conditions
+                    ),
+                    start,
+                    self.network.schedule,
+                    times,
+                )
+                image = self.network.finish(kappa_0, conditions)[:, 0]
+                statistics.update((((image + 1) / 2).clamp(0, 1) * here).cpu().numpy())
+            mean[part] = statistics.mean
+            if std is not None and statistics.std is not None:
+                std[part] = statistics.std
+            done += len(rows)
+            if progress is not None:
+                progress(done, total)
+
+        used = batch_size
+        with torch.inference_mode():
+            for window, rows in rows_by_window.items():
+                used = in_batches(rows, used, partial(work, window))
+        info = {
+            "target": target,
+            "contrasts": list(known),
+            "ignored": ignored,
+            "sampler": sampler,
+            "steps": steps,
+            "samples": samples,
+            "seed": seed,
+            "slices": ids,
+            "device": str(self.device),
+            "precision": "float32",
+            "batch_size": used,
+            "auto_weights": None,
+        }
+        return Synthesis(mean, std, info)
+
+    def _check_task(
+        self, contrasts: Mapping[str, Any], target: str, tissue_source: str | None
+    ) -> tuple[list[str], list[str]]:
+        """Return the sources in the model's order and those that it does not know."""
+        if target in contrasts:
+            raise ValueError(f"the target {target} is among its own sources")
+        if tissue_source == target:
+            raise ValueError(f"the tissue maps come from the target {target}")
+        if target not in self.contrasts:
+            raise UnsuitableModelError(
+                f"the model does not know {target}; it knows {', '.join(self.contrasts)}"
+            )
+        known = [name for name in self.contrasts if name in contrasts]
+        ignored = sorted(set(contrasts) - set(known))
+        fewest = self.metadata["min_sources"]
+        if len(known) < fewest:
+            raise UnsuitableModelError(
+                f"the model needs {fewest} or more of {', '.join(self.contrasts)} besides the "
+                f"target {target}; there {'is' if len(known) == 1 else 'are'} {len(known)}"
+            )
+        return known, ignored
+
+    def _check_arrays(
+        self, images: dict[str, FloatArray], inside: BoolArray, maps: dict[str, FloatArray]
+    ) -> None:
+        multiple = self.network.configuration.multiple
+        if inside.ndim != 3 or inside.shape[1] % multiple or inside.shape[2] % multiple:
+            raise ValueError(
+                f"the mask has shape {inside.shape}; expected (slices, height, width) with height "
+                f"and width multiples of {multiple}"
+            )
+        if unknown := sorted(set(maps) - set(TISSUE_CHANNELS)):
+            raise ValueError(f"unknown tissue {unknown[0]!r}; known are {list(TISSUE_CHANNELS)}")
+        for name, values in [*images.items(), *maps.items()]:
+            if values.shape != inside.shape:
+                raise ValueError(f"{name} has shape {values.shape}; the mask has {inside.shape}")
+            low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+            # Not "low < 0 or high > 1": NaN must not pass.
+            if not (low >= -1e-3 and high <= 1 + 1e-3):
+                raise ValueError(f"{name} has values from {low:g} to {high:g}; expected [0, 1]")
+
+    def _conditions(
+        self,
+        images: dict[str, FloatArray],
+        maps: dict[str, FloatArray],
+        inside: BoolArray,
+        target: str,
+        part: Part,
+    ) -> Conditions:
+        """Encode the conditions of some slices, inside their window."""
+        here = torch.from_numpy(inside[part])
+
+        def cut(values: FloatArray) -> Tensor:
+            return (torch.from_numpy(values[part]).clamp(0, 1) * here).to(self.device)
+
+        sources, available = stack_contrasts(
+            {name: cut(values) for name, values in images.items()}, self.contrasts
+        )
+        blank = torch.zeros(here.shape, device=self.device)
+        tissues = torch.stack(
+            [cut(maps[name]) if name in maps else blank for name in TISSUE_CHANNELS], dim=1
+        )
+        index = torch.full((len(here),), self.contrasts.index(target), device=self.device)
+        return self.network.condition(sources, available, tissues, index)
+
+
+def _part(rows: Sequence[int], window: Window) -> Part:
+    return (list(rows), slice(*window[0]), slice(*window[1]))
+
+
+def _slices(values: npt.ArrayLike, name: str) -> FloatArray:
+    """Return an array of slices as float32.
+
+    Raises
+    ------
+    ValueError
+        If it is not three-dimensional.
+    """
+    array = np.asarray(values, dtype=np.float32)
+    if array.ndim != 3:
+        raise ValueError(f"{name} has {array.ndim} dimensions; expected (slices, height, width)")
+    return array
