@@ -393,7 +393,7 @@ def _source_contrast(
 
 def _contrast_of_source(source: str) -> str | None:
     """Return the contrast of a source file by its URI or path, or None if it cannot be told."""
-    name = _parse(Path(source))
+    name = _parse(Path(source.rpartition(":")[2]))
     if name is None or name.extension not in IMAGE_EXTENSIONS:
         return None
     desc = name.get("desc") or ""
