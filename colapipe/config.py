@@ -1,4 +1,4 @@
-"""The settings of one run: one frozen dataclass, passed explicitly, written to and read from TOML."""
+"""The settings of one run: one frozen dataclass, passed explicitly, kept as TOML."""
 
 from __future__ import annotations
 

@@ -7,7 +7,8 @@ it out, and the report repeats its notes.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from colapipe.contrasts import CONTRASTS
@@ -15,9 +16,12 @@ from colapipe.contrasts import CONTRASTS
 if TYPE_CHECKING:
     from colapipe.bids.derivatives import Found
     from colapipe.bids.reader import Scan
+    from colapipe.config import Settings
+
+Roots = Sequence[tuple[str, Path]]
 
 ON_REQUEST_ONLY = ("T1ce", "PDw")
-"""Contrasts that ``--target auto`` never picks: one needs an injection, the other is seldom missed."""
+"""Contrasts that ``--target auto`` never picks: an injection was not given, or nobody misses it."""
 
 
 @dataclass(frozen=True)
@@ -157,9 +161,7 @@ def choose_targets(
     errors : list of str
         Named targets that cannot be made.
     """
-    allowed = in_order(
-        c for c in available if not request.sources or c in request.sources
-    )
+    allowed = in_order(c for c in available if not request.sources or c in request.sources)
     targets: list[Target] = []
     notes: list[str] = []
     errors: list[str] = []
@@ -182,10 +184,14 @@ def choose_targets(
     if request.automatic and not request.evaluate and not targets:
         missing = [c for c in in_order(elsewhere) if c not in available]
         if not missing:
-            notes.append("nothing to synthesise: no contrast that other participants have is missing")
+            notes.append(
+                "nothing to synthesise: no contrast that other participants have is missing"
+            )
         for contrast in missing:
             if contrast in ON_REQUEST_ONLY:
-                notes.append(f"{contrast} is missing, and synthesised only when it is named (--target)")
+                notes.append(
+                    f"{contrast} is missing, and synthesised only when it is named (--target)"
+                )
             elif contrast not in request.model_contrasts:
                 notes.append(f"{contrast} is missing, but the model does not know it")
     return targets, notes, errors
@@ -244,3 +250,240 @@ def plan_spaces(
         others = tuple(c for c in in_order(used | truths) if c != reference)
         planned.append(Space(reference, (reference, *others), tissue, tuple(here)))
     return tuple(planned)
+
+
+def plan_run(settings: Settings, request: Request) -> list[SessionPlan]:
+    """Plan every session of every participant that was asked for.
+
+    Parameters
+    ----------
+    settings : Settings
+    request : Request
+        With what the model knows.
+
+    Raises
+    ------
+    DatasetError
+        If the dataset cannot be used.
+    UsageError
+        If a participant or session does not exist, or the filter file is wrong.
+    """
+    from colapipe.bids.derivatives import parse_derivatives
+
+    roots = parse_derivatives(settings.derivatives)
+    if settings.mode == "synth-only":
+        return _plan_from_derivatives(settings, request, roots)
+    return _plan_from_scans(settings, request, roots)
+
+
+def _plan_from_scans(settings: Settings, request: Request, roots: Roots) -> list[SessionPlan]:
+    from colapipe.bids.derivatives import find_derivatives
+    from colapipe.bids.reader import choose_scans, open_dataset, read_filter_file
+
+    dataset = open_dataset(settings.bids_dir)
+    participants = select_labels(
+        settings.participants, dataset.participants(), "--participant-label"
+    )
+    filters = read_filter_file(settings.bids_filter_file) if settings.bids_filter_file else None
+    # One look at file names says what anybody has; each participant's own scans come off it.
+    contrasts = {
+        p: set().union(*dataset.contrasts_by_glob(p).values()) for p in dataset.participants()
+    }
+    _check_sessions(settings, {p: dataset.sessions(p) for p in participants})
+    plans = []
+    for participant in participants:
+        elsewhere = set().union(*(c for p, c in contrasts.items() if p != participant))
+        found, notes = dataset.scans(participant, settings.sessions or None, filters)
+        chosen, choices = choose_scans(found)
+        sessions = [
+            s
+            for s in dataset.sessions(participant) or [None]
+            if not settings.sessions or s in settings.sessions
+        ]
+        sessions += [s for s in chosen if s not in sessions]
+        for session in sessions:
+            plan = plan_session(
+                participant,
+                session,
+                chosen.get(session, {}),
+                elsewhere,
+                request,
+                preproc_only=settings.mode == "preproc-only",
+            )
+            derivatives = find_derivatives(roots, participant, session)
+            mine = _of_session([*notes, *choices], session, sessions)
+            plans.append(
+                replace(
+                    plan,
+                    derivatives=derivatives,
+                    notes=(*mine, *derivatives.notes, *plan.notes),
+                )
+            )
+    return [_without_empty_sessions(plan, plans) for plan in plans]
+
+
+def plan_session(
+    participant: str,
+    session: str | None,
+    scans: Mapping[str, Scan],
+    elsewhere: Collection[str],
+    request: Request,
+    *,
+    preproc_only: bool = False,
+) -> SessionPlan:
+    """Plan one session from its scans; headers are read, voxels are not."""
+    from colapipe.anatomy.images import check_header
+    from colapipe.errors import InputFileError
+
+    plan = SessionPlan(participant, session, scans)
+    broken = []
+    for scan in scans.values():
+        if request.sources and scan.contrast not in (*request.sources, *request.targets):
+            continue
+        try:
+            check_header(scan.path)
+        except InputFileError as err:
+            broken.append(str(err))
+    if broken:
+        return replace(plan, errors=tuple(broken))
+    if not scans:
+        return replace(
+            plan,
+            errors=(
+                f"{plan.label}: no scan was found; expected at least one of {', '.join(CONTRASTS)} "
+                "in anat/. Check the names of the files, or leave this one out.",
+            ),
+        )
+    if preproc_only:
+        spaces = plan_spaces(scans, (), request.sources)
+        errors = () if spaces else (f"{plan.label}: none of the contrasts of --source is there",)
+        return replace(plan, spaces=spaces, errors=errors)
+    targets, notes, errors = choose_targets(scans, elsewhere, request)
+    # Without a target there is nothing to do; an empty list would mean preprocessing only.
+    spaces = plan_spaces(scans, targets, request.sources) if targets else ()
+    return replace(
+        plan,
+        spaces=spaces,
+        notes=tuple(notes),
+        errors=tuple(f"{plan.label}: {error}" for error in errors),
+    )
+
+
+def _plan_from_derivatives(settings: Settings, request: Request, roots: Roots) -> list[SessionPlan]:
+    from colapipe.bids.derivatives import find_derivatives, participants_in
+    from colapipe.bids.reader import labels_in, open_dataset
+
+    open_dataset(settings.bids_dir, need_participants=False)
+    # A name of "" makes URIs that point into the output dataset itself.
+    roots = roots or [("", settings.out_dir)]
+    known = sorted({p for _, root in roots for p in participants_in(root)})
+    participants = select_labels(settings.participants, known, "--participant-label")
+    sessions = {
+        p: sorted({s for _, root in roots for s in labels_in(root / f"sub-{p}", "ses")})
+        for p in known
+    }
+    _check_sessions(settings, {p: sessions[p] for p in participants})
+    found = {(p, s): find_derivatives(roots, p, s) for p in known for s in sessions[p] or [None]}
+    contrasts = {
+        key: {c for prepared in files.prepared().values() for c in prepared.images}
+        for key, files in found.items()
+    }
+    plans = []
+    for participant in participants:
+        elsewhere = set().union(*(c for (p, _), c in contrasts.items() if p != participant))
+        for session in sessions[participant] or [None]:
+            if settings.sessions and session not in settings.sessions:
+                continue
+            plan = plan_prepared_session(
+                participant, session, found[participant, session], elsewhere, request
+            )
+            plans.append(plan)
+    return plans
+
+
+def plan_prepared_session(
+    participant: str,
+    session: str | None,
+    found: Found,
+    elsewhere: Collection[str],
+    request: Request,
+) -> SessionPlan:
+    """Plan one session from what an earlier run has preprocessed (``--synth-only``)."""
+    plan = SessionPlan(participant, session, derivatives=found, notes=found.notes)
+    prepared = found.prepared()
+    available = {contrast for files in prepared.values() for contrast in files.images}
+    if not available:
+        return replace(
+            plan,
+            errors=(
+                f"{plan.label}: no preprocessed files were found; expected those of a run with "
+                "--preproc-only. Make that run first, or point --derivatives at its output.",
+            ),
+        )
+    targets, notes, errors = choose_targets(available, elsewhere, request)
+    spaces = []
+    for space in plan_spaces(available, targets, request.sources) if targets else ():
+        files = prepared.get(space.reference)
+        missing = [c for c in space.contrasts if files is None or c not in files.images]
+        names = ", ".join(target.contrast for target in space.targets)
+        if files is None or missing:
+            errors.append(
+                f"{names} cannot be synthesised from preprocessed files: they are not on the grid "
+                f"of {space.reference}, and a grid that was aligned with the target itself is not "
+                "used. Run without --synth-only."
+            )
+        elif space.reference not in files.masks or space.reference not in files.tissues:
+            errors.append(
+                f"{names} cannot be synthesised: brain mask or tissue maps from "
+                f"{space.reference} are missing. Make the --preproc-only run again."
+            )
+        else:
+            spaces.append(replace(space, tissue_contrasts=(space.reference,)))
+    return replace(
+        plan,
+        spaces=tuple(spaces),
+        notes=(*plan.notes, *notes),
+        errors=tuple(f"{plan.label}: {error}" for error in errors),
+    )
+
+
+def select_labels(wanted: Sequence[str], known: Sequence[str], option: str) -> list[str]:
+    """Return the labels that were asked for, or all.
+
+    Raises
+    ------
+    UsageError
+        If one is unknown; the message names those that come near.
+    """
+    from difflib import get_close_matches
+
+    from colapipe.errors import UsageError
+
+    for label in wanted:
+        if label not in known:
+            near = get_close_matches(label, known, n=3, cutoff=0.4)
+            some = ", ".join(known[:5]) + (" ..." if len(known) > 5 else "")
+            hint = f"Did you mean {' or '.join(near)}?" if near else f"Known are: {some or 'none'}."
+            raise UsageError(f"{option} {label}: no such label in the dataset. {hint}")
+    return list(wanted) if wanted else list(known)
+
+
+def _check_sessions(settings: Settings, sessions: Mapping[str, Sequence[str]]) -> None:
+    known = sorted({session for labels in sessions.values() for session in labels})
+    select_labels(settings.sessions, known, "--session-label")
+
+
+def _of_session(
+    notes: Sequence[str], session: str | None, sessions: Sequence[str | None]
+) -> list[str]:
+    """Return the notes about one session: those that name its files, or no session at all."""
+    others = [f"_ses-{s}_" for s in sessions if s and s != session]
+    return [note for note in notes if not any(other in note for other in others)]
+
+
+def _without_empty_sessions(plan: SessionPlan, plans: Sequence[SessionPlan]) -> SessionPlan:
+    """Turn "no scan" into a note where another session of the same participant has some."""
+    others = any(p.participant == plan.participant and p.scans for p in plans)
+    if plan.scans or not others:
+        return plan
+    return replace(plan, notes=(*plan.notes, *plan.errors), errors=())

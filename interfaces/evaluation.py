@@ -48,7 +48,9 @@ class Score(SimpleInterface):
             load_array(given.mean),
             load_array(given.truth),
             load_array(given.mask_file) > 0,
-            tissues={name.upper(): load_array(getattr(given, name)) for name in ("csf", "gm", "wm")},
+            tissues={
+                name.upper(): load_array(getattr(given, name)) for name in ("csf", "gm", "wm")
+            },
             lesion=load_array(given.lesion) > 0 if isdefined(given.lesion) else None,
             slices=list(given.slices),
         )

@@ -108,6 +108,8 @@ class Synthesise(CommandLine):
 
     def _list_outputs(self) -> dict[str, str]:
         # Called by Nipype in the node's folder.
-        outputs = {name: Path(name + ext).absolute() for name, ext in
-                   (("mean", ".nii.gz"), ("std", ".nii.gz"), ("info", ".json"))}
+        outputs = {
+            name: Path(name + ext).absolute()
+            for name, ext in (("mean", ".nii.gz"), ("std", ".nii.gz"), ("info", ".json"))
+        }
         return {name: str(path) for name, path in outputs.items() if path.exists()}

@@ -101,6 +101,7 @@ def init_scan_wf(
 
 def init_alignment_wf(
     contrast: str,
+    reference: str,
     engine: Engine,
     *,
     existing_transform: Path | None = None,
@@ -110,8 +111,8 @@ def init_alignment_wf(
 
     Parameters
     ----------
-    contrast : str
-        Of the moving scan.
+    contrast, reference : str
+        Of the moving scan and of the one that stays.
     engine : Engine
     existing_transform : Path, optional
         A matrix that is used instead of a registration.
@@ -133,7 +134,7 @@ def init_alignment_wf(
     preproc
         On the reference grid, brain-extracted and bias-corrected.
     """
-    workflow = Workflow(name=f"align_{contrast}_wf")
+    workflow = Workflow(name=f"align_{contrast}_to_{reference}_wf")
     inputnode = Node(
         IdentityInterface(fields=["moving", "reference", "reference_mask"]), name="inputnode"
     )
@@ -161,7 +162,11 @@ def init_alignment_wf(
             (register, to_reference, [("transform", "transform")]),
             (to_reference, bias, [("out_file", "in_file")]),
             (inputnode, bias, [("reference_mask", "mask_file")]),
-            (register, outputnode, [("transform", "transform"), ("identity_kept", "identity_kept")]),
+            (
+                register,
+                outputnode,
+                [("transform", "transform"), ("identity_kept", "identity_kept")],
+            ),
             (bias, outputnode, [("out_file", "preproc")]),
         ]
     )

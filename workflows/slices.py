@@ -11,7 +11,12 @@ from colapipe.interfaces.slices import Crop, PlanSlices
 
 
 def init_slices_wf(
-    contrasts: Sequence[str], *, which: str = "all", every: int = 1, lesion: bool = False
+    reference: str,
+    contrasts: Sequence[str],
+    *,
+    which: str = "all",
+    every: int = 1,
+    lesion: bool = False,
 ) -> Workflow:
     """Crop contrasts and tissue maps of one reference grid for the model.
 
@@ -19,6 +24,7 @@ def init_slices_wf(
 
     Parameters
     ----------
+    reference : str
     contrasts : sequence of str
         Sources and, with ``--evaluate``, the truths of scores.
     which : str
@@ -40,7 +46,7 @@ def init_slices_wf(
     mask_file, csf, gm, wm, lesion, and one field per contrast
         On the model grid.
     """
-    workflow = Workflow(name="slices_wf")
+    workflow = Workflow(name=f"slices_{reference}_wf")
     maps = ["csf", "gm", "wm", *(["lesion"] if lesion else [])]
     inputnode = Node(IdentityInterface(fields=["mask_file", *maps, *contrasts]), name="inputnode")
     outputnode = Node(

@@ -5,12 +5,11 @@ from __future__ import annotations
 from nipype.interfaces.utility import IdentityInterface, Merge
 from nipype.pipeline.engine import Node, Workflow
 
-from colapipe.config import Settings
 from colapipe.interfaces.evaluation import Score
 from colapipe.interfaces.slices import PasteBack
 from colapipe.interfaces.synthesis import Synthesise
-from colapipe.model_info import ModelInfo
 from colapipe.plan import Target
+from colapipe.workflows.run import Run
 
 SLOPPY_STEPS = 1
 
@@ -20,12 +19,9 @@ def init_synthesis_wf(
     session: str | None,
     target: Target,
     tissue_source: str,
-    model: ModelInfo,
-    settings: Settings,
+    run: Run,
     *,
-    use_gpu: bool = False,
     lesion: bool = False,
-    threads: int = 1,
 ) -> Workflow:
     """Synthesise one contrast, put it back on the reference grid, and score it if it exists.
 
@@ -38,12 +34,9 @@ def init_synthesis_wf(
     target : Target
     tissue_source : str
         Contrast that mask and tissue maps come from; never the target.
-    model : ModelInfo
-    settings : Settings
-    use_gpu : bool
+    run : Run
     lesion : bool
         A lesion mask is given; it reaches the model only with ``--lesion-conditioning``.
-    threads : int
 
     Inputs
     ------
@@ -63,12 +56,13 @@ def init_synthesis_wf(
     scores
         JSON, if the target exists.
     """
+    settings, model = run.settings, run.model
+    if model is None:
+        raise ValueError("a synthesis needs a model")
     workflow = Workflow(name=f"synth_{target.contrast}_wf")
     given = ["mask_file", "csf", "gm", "wm"]
     extra = ["geometry", "slices", "reference_mask", "truth", *(["lesion"] if lesion else [])]
-    inputnode = Node(
-        IdentityInterface(fields=[*given, *extra, *target.sources]), name="inputnode"
-    )
+    inputnode = Node(IdentityInterface(fields=[*given, *extra, *target.sources]), name="inputnode")
     outputnode = Node(
         IdentityInterface(fields=["mean", "std", "info", "scores"]), name="outputnode"
     )
@@ -91,12 +85,12 @@ def init_synthesis_wf(
             samples=settings.samples,
             seed=settings.seed,
             device=settings.device,
-            use_gpu=use_gpu,
-            num_threads=threads,
+            use_gpu=run.use_gpu,
+            num_threads=run.threads,
         ),
         name="synthesise",
         # A GPU node must ask for one CPU: Nipype counts its GPU slots in CPUs.
-        n_procs=1 if use_gpu else threads,
+        n_procs=1 if run.use_gpu else run.threads,
         mem_gb=2.5,
     )
     paste = Node(PasteBack(), name="paste_back", mem_gb=1)

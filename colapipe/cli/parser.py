@@ -1,4 +1,4 @@
-"""The command line of ``colapipe``: options in, ``Settings`` out. Nothing heavy is imported here."""
+"""The command line of ``colapipe``: options in, ``Settings`` out. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -70,56 +70,87 @@ def build_parser() -> argparse.ArgumentParser:
 
     which = parser.add_argument_group("which participants and scans")
     which.add_argument(
-        "--participant-label", "--participant_label", dest="participants", nargs="+",
-        metavar="LABEL", help="participants, with or without 'sub-' (default: all)",
+        "--participant-label",
+        "--participant_label",
+        dest="participants",
+        nargs="+",
+        metavar="LABEL",
+        help="participants, with or without 'sub-' (default: all)",
     )
     which.add_argument(
-        "--session-label", "--session_label", dest="sessions", nargs="+", metavar="LABEL",
+        "--session-label",
+        "--session_label",
+        dest="sessions",
+        nargs="+",
+        metavar="LABEL",
         help="sessions, with or without 'ses-' (default: all)",
     )
     which.add_argument(
-        "--bids-filter-file", type=Path, metavar="FILE",
+        "--bids-filter-file",
+        type=Path,
+        metavar="FILE",
         help='JSON that narrows down the scans of a contrast, e.g. {"T1w": {"acquisition": '
         '"mprage", "run": null}}; null means absent, "*" means any',
     )
     which.add_argument(
-        "-d", "--derivatives", nargs="+", metavar="[NAME=]PATH", action="extend",
+        "-d",
+        "--derivatives",
+        nargs="+",
+        metavar="[NAME=]PATH",
+        action="extend",
         help="datasets whose brain masks, matrices and lesion masks are used instead of computed; "
         "with --synth-only, where the preprocessed files are (default: OUT_DIR)",
     )
 
     what = parser.add_argument_group("what is done")
     what.add_argument(
-        "--target", dest="targets", nargs="+", choices=("auto", *CONTRASTS), metavar="CONTRAST",
+        "--target",
+        dest="targets",
+        nargs="+",
+        choices=("auto", *CONTRASTS),
+        metavar="CONTRAST",
         help=f"contrasts to synthesise ({', '.join(CONTRASTS)}), or auto: what a participant "
         "lacks and others have (default: auto; T1ce and PDw only when named)",
     )
     what.add_argument(
-        "--source", dest="sources", nargs="+", choices=CONTRASTS, metavar="CONTRAST",
+        "--source",
+        dest="sources",
+        nargs="+",
+        choices=CONTRASTS,
+        metavar="CONTRAST",
         help="contrasts that may be used (default: all but the target)",
     )
     mode = what.add_mutually_exclusive_group()
     mode.add_argument(
-        "--preproc-only", dest="mode", action="store_const", const="preproc-only",
+        "--preproc-only",
+        dest="mode",
+        action="store_const",
+        const="preproc-only",
         help="stop before synthesis",
     )
     mode.add_argument(
-        "--synth-only", dest="mode", action="store_const", const="synth-only",
+        "--synth-only",
+        dest="mode",
+        action="store_const",
+        const="synth-only",
         help="start from the files that --preproc-only wrote",
     )
     what.add_argument(
-        "--evaluate", action=argparse.BooleanOptionalAction,
+        "--evaluate",
+        action=argparse.BooleanOptionalAction,
         help="synthesise contrasts that exist, without ever using them, and score the result",
     )
 
     anatomy = parser.add_argument_group("preprocessing")
     anatomy.add_argument(
-        "--engine", choices=ENGINES,
+        "--engine",
+        choices=ENGINES,
         help="auto takes FSL where flirt, fast and bet are found, else the built-in engine "
         f"(default: {default.engine})",
     )
     anatomy.add_argument(
-        "--skull-strip", choices=("auto", "skip", "force"),
+        "--skull-strip",
+        choices=("auto", "skip", "force"),
         help="auto recognises scans that are brain-extracted already "
         f"(default: {default.skull_strip})",
     )
@@ -129,21 +160,27 @@ def build_parser() -> argparse.ArgumentParser:
     model.add_argument("--sampler", metavar="NAME", help="sampler (default: the model's)")
     model.add_argument("--steps", type=_positive, metavar="N", help="steps (default: the model's)")
     model.add_argument(
-        "--samples", type=_positive, metavar="N",
+        "--samples",
+        type=_positive,
+        metavar="N",
         help="samples a slice; two or more give a standard deviation (default: the model's)",
     )
     model.add_argument(
-        "--slices", choices=("all", "selected"),
+        "--slices",
+        choices=("all", "selected"),
         help="slices with any brain, or those with at least 15 %% of brain in the crop "
         f"(default: {default.slices})",
     )
     model.add_argument(
-        "--lesion-conditioning", action=argparse.BooleanOptionalAction,
+        "--lesion-conditioning",
+        action=argparse.BooleanOptionalAction,
         help="give lesion masks to the model; by default they serve scores only, since people "
         "draw them with all contrasts in view",
     )
     model.add_argument(
-        "--device", type=_device, metavar="DEVICE",
+        "--device",
+        type=_device,
+        metavar="DEVICE",
         help=f"auto, cpu, cuda or cuda:N (default: {default.device})",
     )
     model.add_argument(
@@ -152,25 +189,40 @@ def build_parser() -> argparse.ArgumentParser:
 
     resources = parser.add_argument_group("resources")
     resources.add_argument(
-        "--nprocs", "--nthreads", "--n-cpus", dest="nprocs", type=_positive, metavar="N",
+        "--nprocs",
+        "--nthreads",
+        "--n-cpus",
+        dest="nprocs",
+        type=_positive,
+        metavar="N",
         help="CPUs to use (default: those that this process may really use)",
     )
     resources.add_argument(
-        "--omp-nthreads", type=_positive, metavar="N",
+        "--omp-nthreads",
+        type=_positive,
+        metavar="N",
         help="threads in one process (default: one less than --nprocs, at most 8)",
     )
     resources.add_argument(
-        "--mem", dest="mem_gb", type=_memory, metavar="SIZE",
+        "--mem",
+        dest="mem_gb",
+        type=_memory,
+        metavar="SIZE",
         help="memory to plan with: 1.5G, 16g, 16GB, 8000M (default: what this process may use)",
     )
 
     running = parser.add_argument_group("running")
     running.add_argument(
-        "-w", "--work-dir", type=Path, metavar="DIR",
+        "-w",
+        "--work-dir",
+        type=Path,
+        metavar="DIR",
         help=f"where intermediate files are kept for reruns (default: {default.work_dir})",
     )
     running.add_argument(
-        "--config-file", type=Path, metavar="FILE",
+        "--config-file",
+        type=Path,
+        metavar="FILE",
         help="TOML with settings, such as logs/RUN/colapipe.toml of an earlier run; options on "
         "the command line win",
     )
@@ -178,19 +230,23 @@ def build_parser() -> argparse.ArgumentParser:
         "--dry-run", action=argparse.BooleanOptionalAction, help="print the plan and leave"
     )
     running.add_argument(
-        "--sloppy", action=argparse.BooleanOptionalAction,
+        "--sloppy",
+        action=argparse.BooleanOptionalAction,
         help="every eighth slice, one step: to try whether a dataset goes through",
     )
     running.add_argument(
-        "--stop-on-first-crash", action=argparse.BooleanOptionalAction,
+        "--stop-on-first-crash",
+        action=argparse.BooleanOptionalAction,
         help="stop everything when one participant fails",
     )
     running.add_argument(
-        "--skip-bids-validation", action=argparse.BooleanOptionalAction,
+        "--skip-bids-validation",
+        action=argparse.BooleanOptionalAction,
         help="do not validate BIDS_DIR before the run",
     )
     running.add_argument(
-        "--show-head", action=argparse.BooleanOptionalAction,
+        "--show-head",
+        action=argparse.BooleanOptionalAction,
         help="let figures show more than the brain",
     )
     running.add_argument(

@@ -1,0 +1,391 @@
+"""One run, from settings to exit code: check, plan, execute, say what came of it."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import json
+import logging
+import shlex
+import sys
+import time
+import traceback
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from colapipe import __version__
+from colapipe.bids.dataset import ensure_outside, validate, write_dataset_description
+from colapipe.bids.derivatives import parse_derivatives
+from colapipe.cli.screen import Screen
+from colapipe.config import Settings
+from colapipe.errors import MissingToolError, OutputError, UsageError
+from colapipe.model_info import ModelInfo, read_model
+from colapipe.plan import Request, SessionPlan, plan_run
+from colapipe.resources import available_cpus, available_memory_gb, visible_gpus
+
+if TYPE_CHECKING:
+    from colapipe.workflows.execution import Resources
+    from colapipe.workflows.plugins.multiproc import Failure
+
+DISK_FULL = "No space left on device"
+
+
+def run(settings: Settings) -> int:
+    """Do what the settings say.
+
+    Returns
+    -------
+    int
+        0 if all that was asked is done, 1 if a participant failed, 74 if the disk is full.
+
+    Raises
+    ------
+    ColapipeError
+        If nothing can be started.
+    """
+    started = time.monotonic()
+    ensure_outside(settings.out_dir, settings.bids_dir, settings.work_dir)
+    model = None if settings.mode == "preproc-only" else read_model(settings.model)
+    engine, engine_version = choose_engine(settings.engine)
+    check_device(settings.device)
+    plans = plan_run(settings, make_request(settings, model))
+    screen = Screen(settings.verbosity)
+    if settings.dry_run:
+        screen.plan(plans, engine, model)
+        return 0
+
+    log_dir = prepare_output(settings)
+    screen.log_to(log_dir / "colapipe.log")
+    screen.say(f"colapipe {__version__}: {shlex.join(sys.argv[1:])}", log_only=True)
+    screen.plan(plans, engine, model)
+    warnings = [] if settings.mode == "synth-only" else check_dataset(settings, screen)
+    warnings += write_dataset_description(
+        settings.out_dir,
+        settings.bids_dir,
+        engine,
+        engine_version,
+        None if model is None else asdict(model) | {"path": None, "metadata": None},
+        parse_derivatives(settings.derivatives),
+    )
+    for warning in warnings:
+        screen.warn(warning)
+    about = describe_run(settings, engine, engine_version, model, warnings, log_dir)
+    try:
+        failures = _execute(settings, plans, engine, engine_version, model, about, screen)
+    except Exception as err:
+        if isinstance(err, OSError) or hasattr(err, "exit_code"):
+            raise
+        logging.getLogger("colapipe").error("%s", traceback.format_exc())
+        screen.warn(
+            f"this is a bug in colapipe: {type(err).__name__}: {err}. What is written is kept; "
+            f"please report it with {log_dir / 'colapipe.log'}."
+        )
+        return 70
+    return _finish(settings, plans, failures, about, screen, time.monotonic() - started)
+
+
+def choose_engine(wanted: str) -> tuple[str, str]:
+    """Return the engine to use and its version.
+
+    Raises
+    ------
+    MissingToolError
+        If FSL was asked for and is not there.
+    """
+    from colapipe.fsl import PROGRAMS, find_fsl
+
+    if wanted != "builtin":
+        found = find_fsl()
+        if found is not None:
+            return "fsl", found.version
+        if wanted == "fsl":
+            raise MissingToolError(
+                f"--engine fsl: {', '.join(PROGRAMS)} were not found; expected them in FSLDIR/bin "
+                "or on PATH. Install FSL and set FSLDIR, or use --engine builtin."
+            )
+    return "builtin", __version__
+
+
+def check_device(device: str) -> None:
+    """Refuse a GPU that is not there.
+
+    Raises
+    ------
+    UsageError
+    """
+    gpus = visible_gpus()
+    if device.startswith("cuda"):
+        number = int(device.partition(":")[2] or 0)
+        if number >= len(gpus):
+            raise UsageError(
+                f"--device {device}: this process sees {len(gpus)} GPU(s). "
+                "Check CUDA_VISIBLE_DEVICES and the driver, or use --device cpu."
+            )
+
+
+def make_request(settings: Settings, model: ModelInfo | None) -> Request:
+    """Return what was asked for, after checking it against what the model knows.
+
+    Raises
+    ------
+    UsageError
+        If a named target is unknown to the model.
+    """
+    if model is None:
+        return Request(sources=settings.sources)
+    for target in settings.targets:
+        if target != "auto" and target not in model.contrasts:
+            raise UsageError(
+                f"--target {target}: the model {model.name} does not know it; "
+                f"it knows {', '.join(model.contrasts)}. Choose one of these, or another --model."
+            )
+    return Request(
+        settings.targets,
+        settings.sources,
+        settings.evaluate,
+        model.contrasts,
+        model.min_sources,
+    )
+
+
+def prepare_output(settings: Settings) -> Path:
+    """Make the folders of a run, write its settings, and return its log folder.
+
+    Raises
+    ------
+    OutputError
+    """
+    stamp = datetime.datetime.now().strftime("%Y%m%dT%H%M%S")
+    log_dir = settings.out_dir / "logs" / f"{stamp}_{uuid.uuid4().hex[:8]}"
+    for folder in (log_dir, settings.work_dir):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            # A folder on a read-only or full file system may exist all the same.
+            probe = folder / f".{uuid.uuid4().hex}"
+            probe.write_bytes(b" " * 4096)
+            probe.unlink()
+        except OSError as err:
+            raise OutputError(
+                f"{folder}: cannot be created or written ({err.strerror}); expected a folder with "
+                "room that you may write to. Choose another one."
+            ) from err
+    (log_dir / "colapipe.toml").write_text(settings.to_toml(), encoding="utf-8")
+    return log_dir
+
+
+def check_dataset(settings: Settings, screen: Screen) -> list[str]:
+    """Validate the dataset if the validator is there; its findings are warnings."""
+    if settings.skip_bids_validation:
+        screen.say("BIDS validation: skipped (--skip-bids-validation)")
+        return []
+    result = validate(settings.bids_dir)
+    if result is None:
+        screen.say(
+            "BIDS validation: skipped, the validator is not installed "
+            '(pip install "colapipe[validate]")'
+        )
+        return []
+    screen.say(
+        f"BIDS validation: {len(result.errors)} kind(s) of error, "
+        f"{len(result.warnings)} kind(s) of warning"
+    )
+    return [f"BIDS validator: {error}" for error in result.errors]
+
+
+def describe_run(
+    settings: Settings,
+    engine: str,
+    engine_version: str,
+    model: ModelInfo | None,
+    warnings: Sequence[str],
+    log_dir: Path,
+) -> dict[str, Any]:
+    """Return what reports say about a run, as plain JSON values."""
+    return {
+        "version": __version__,
+        "command": shlex.join(["colapipe", *sys.argv[1:]]),
+        "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "engine": engine,
+        "engine_version": engine_version,
+        "model": None
+        if model is None
+        else {"name": model.name, "sha256": model.sha256, "licence": model.licence},
+        "settings": json.loads(json.dumps(asdict(settings), default=str)),
+        "warnings": list(warnings),
+        "log_dir": str(log_dir),
+    }
+
+
+def describe_participant(
+    about: dict[str, Any], plans: Sequence[SessionPlan], failures: Sequence[dict[str, str]] = ()
+) -> dict[str, Any]:
+    """Return what the report of one participant says about the run."""
+    return {
+        **about,
+        "failures": list(failures),
+        "sessions": [
+            {
+                "session": plan.session,
+                "reference": plan.spaces[0].reference if plan.spaces else None,
+                "contrasts": {name: scan.relative for name, scan in plan.scans.items()},
+                "targets": [target.contrast for target in plan.targets],
+                "notes": list(plan.notes),
+            }
+            for plan in plans
+        ],
+    }
+
+
+def plan_resources(settings: Settings) -> Resources:
+    """Return the CPUs, memory, GPUs and threads that this run plans with."""
+    from colapipe.workflows.execution import Resources
+
+    nprocs = settings.nprocs or available_cpus()
+    threads = settings.omp_nthreads or max(1, min(nprocs - 1, 8))
+    return Resources(
+        nprocs=nprocs,
+        mem_gb=settings.mem_gb or available_memory_gb(),
+        gpus=0 if settings.device == "cpu" else len(visible_gpus()),
+        threads=min(threads, nprocs),
+    )
+
+
+def work_folder(settings: Settings) -> Path:
+    """Return this dataset's part of the work directory.
+
+    One work directory may serve several datasets, and versions may not share results.
+    """
+    key = hashlib.sha256(str(settings.bids_dir.resolve()).encode()).hexdigest()[:8]
+    return settings.work_dir / f"{settings.bids_dir.name}-{key}" / f"v{__version__}"
+
+
+def _execute(
+    settings: Settings,
+    plans: Sequence[SessionPlan],
+    engine: str,
+    engine_version: str,
+    model: ModelInfo | None,
+    about: dict[str, Any],
+    screen: Screen,
+) -> list[Failure]:
+    """Build the workflow, say what is cached, and run the rest."""
+    if not any(plan.spaces for plan in plans):
+        screen.say("Nothing to do.")
+        return []
+    from colapipe.workflows.base import init_colapipe_wf
+    from colapipe.workflows.engines import load_engine
+    from colapipe.workflows.execution import configure_nipype, count_nodes, execute
+    from colapipe.workflows.run import Run
+
+    log_dir = Path(about["log_dir"])
+    configure_nipype(
+        log_dir, log_dir / "colapipe.log", stop_on_first_crash=settings.stop_on_first_crash
+    )
+    resources = plan_resources(settings)
+    described = {
+        participant: describe_participant(about, group)
+        for participant, group in _by_participant(plans).items()
+    }
+    workflow = init_colapipe_wf(
+        plans,
+        Run(
+            settings=settings,
+            engine=load_engine(engine),
+            engine_version=engine_version,
+            model=model,
+            threads=resources.threads,
+            use_gpu=resources.gpus > 0,
+            described=described,
+        ),
+        work_folder(settings),
+    )
+    done, total = count_nodes(workflow)
+    screen.say(
+        f"{resources.nprocs} CPU(s), {resources.threads} thread(s) a process, "
+        f"{resources.mem_gb:.1f} GB, {resources.gpus} GPU(s)"
+    )
+    screen.say(f"{done} of {total} nodes are cached, {total - done} will run")
+    if done == total:
+        return []
+    with screen.progress(total) as on_node:
+        return execute(workflow, resources, on_node)
+
+
+def _finish(
+    settings: Settings,
+    plans: Sequence[SessionPlan],
+    failures: Sequence[Failure],
+    about: dict[str, Any],
+    screen: Screen,
+    seconds: float,
+) -> int:
+    """Write the reports of failed participants, print the summary, and return the exit code."""
+    problems = collect_problems(plans, failures)
+    for participant, group in _by_participant(plans).items():
+        if participant in problems:
+            _report_failure(settings, participant, group, problems[participant], about, screen)
+    written = sorted(
+        plan.label for plan in plans if plan.spaces and plan.participant not in problems
+    )
+    screen.summary(settings.out_dir, plans, written, problems, seconds)
+    messages = [problem["message"] for group in problems.values() for problem in group]
+    if any(DISK_FULL in message for message in messages):
+        return 74
+    return 1 if problems else 0
+
+
+def _report_failure(
+    settings: Settings,
+    participant: str,
+    plans: Sequence[SessionPlan],
+    problems: Sequence[dict[str, str]],
+    about: dict[str, Any],
+    screen: Screen,
+) -> None:
+    """Write the page of a participant who failed: what there is, and what went wrong."""
+    from colapipe.report.page import build_subject_report
+
+    described = describe_participant(about, plans, problems)
+    # A full disk is one reason for failures; it must not hide the others.
+    with contextlib.suppress(OSError):
+        try:
+            build_subject_report(
+                settings.out_dir, participant, described, show_head=settings.show_head
+            )
+        except OutputError as err:
+            screen.warn(str(err))
+
+
+def collect_problems(
+    plans: Sequence[SessionPlan], failures: Sequence[Failure]
+) -> dict[str, list[dict[str, str]]]:
+    """Return each failed participant's problems: what could not be planned, and what crashed."""
+    problems: dict[str, list[dict[str, str]]] = {}
+    for plan in plans:
+        for error in plan.errors:
+            entry = {"node": "plan", "message": error, "crash_file": ""}
+            problems.setdefault(plan.participant, []).append(entry)
+    if failures:
+        from colapipe.workflows.execution import last_words, participant_of
+
+        for failure in failures:
+            participant, _ = participant_of(failure.node)
+            problems.setdefault(participant, []).append(
+                {
+                    "node": failure.node.partition(".")[2],
+                    "message": last_words(failure.traceback),
+                    "crash_file": str(failure.crash_file),
+                }
+            )
+    return problems
+
+
+def _by_participant(plans: Sequence[SessionPlan]) -> dict[str, list[SessionPlan]]:
+    groups: dict[str, list[SessionPlan]] = {}
+    for plan in plans:
+        groups.setdefault(plan.participant, []).append(plan)
+    return groups

@@ -1,0 +1,162 @@
+"""What a run says: to the terminal with rich, to its log file in plain lines."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from colapipe.model_info import ModelInfo
+from colapipe.plan import SessionPlan
+
+
+class Screen:
+    """The voice of a run.
+
+    Parameters
+    ----------
+    verbosity : int
+        0 says what matters, 1 every node, 2 everything.
+    """
+
+    def __init__(self, verbosity: int = 0) -> None:
+        self.verbosity = verbosity
+        self.console = Console(stderr=False, soft_wrap=True, highlight=False)
+        self._logger = logging.getLogger("colapipe")
+        self._logger.setLevel(logging.DEBUG)
+        self._logger.propagate = False
+
+    def log_to(self, path: Path) -> None:
+        """Write everything that is said from now on to a file, too."""
+        for old in list(self._logger.handlers):
+            self._logger.removeHandler(old)
+        handler = logging.FileHandler(path, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s"))
+        self._logger.addHandler(handler)
+
+    def say(self, text: str, *, log_only: bool = False) -> None:
+        """Say a sentence."""
+        self._logger.info("%s", text)
+        if not log_only:
+            self.console.print(escape(text))
+
+    def warn(self, text: str) -> None:
+        """Say a sentence that should not be missed."""
+        self._logger.warning("%s", text)
+        self.console.print(f"[yellow]warning:[/] {escape(text)}")
+
+    def plan(self, plans: Sequence[SessionPlan], engine: str, model: ModelInfo | None) -> None:
+        """Print the plan as a table, with all notes and problems below it."""
+        name = f"{model.name} (sha256 {model.sha256[:12]})" if model else "none"
+        self.say(f"engine: {engine}; model: {name}")
+        if model:
+            self.say(f"terms of the model: {model.licence}", log_only=True)
+        table = Table(box=None, pad_edge=False)
+        for title in ("participant", "contrasts", "reference", "to synthesise", "from"):
+            table.add_column(title)
+        for plan in plans:
+            for row in _rows(plan):
+                table.add_row(*(escape(cell) for cell in row))
+                self._logger.info("plan: %s", " | ".join(row))
+        self.console.print(table)
+        for plan in plans:
+            for note in plan.notes:
+                self.say(f"{plan.label}: {note}")
+            for error in plan.errors:
+                self._logger.error("%s", error)
+                self.console.print(f"[red]problem:[/] {escape(error)}")
+
+    @contextlib.contextmanager
+    def progress(self, total: int) -> Iterator[Callable[[str, str], None]]:
+        """Show how far the run is; yields the function that is told about each node."""
+        bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        with bar:
+            task = bar.add_task("starting", total=total)
+
+            def on_node(name: str, status: str) -> None:
+                short = name.partition(".")[2]
+                self._logger.info(
+                    "%s %s", {"start": "running", "end": "done"}.get(status, status), short
+                )
+                if status == "exception":
+                    self.console.print(f"[red]failed:[/] {escape(short)}")
+                elif self.verbosity and status == "end":
+                    self.console.print(f"done: {escape(short)}")
+                bar.update(task, description=escape(short), advance=float(status != "start"))
+
+            yield on_node
+
+    def summary(
+        self,
+        out_dir: Path,
+        plans: Sequence[SessionPlan],
+        written: Sequence[str],
+        problems: Mapping[str, Sequence[Mapping[str, str]]],
+        seconds: float,
+    ) -> None:
+        """Print what was written, what failed and why, and how long it took."""
+        for participant, group in problems.items():
+            self.console.print(f"[red]sub-{escape(participant)} failed:[/]")
+            for problem in group:
+                crash = f" (crash file: {problem['crash_file']})" if problem["crash_file"] else ""
+                self._logger.error(
+                    "sub-%s failed at %s: %s%s",
+                    participant,
+                    problem["node"],
+                    problem["message"],
+                    crash,
+                )
+                self.console.print(
+                    f"  {escape(problem['node'])}: {escape(problem['message'] + crash)}"
+                )
+        made = sum(len(plan.targets) for plan in plans if plan.label in written)
+        self.say(
+            f"{len(written)} session(s) complete, {made} contrast(s) synthesised, "
+            f"{len(problems)} participant(s) failed; {_duration(seconds)}"
+        )
+        if written or problems:
+            self.say(f"reports: {out_dir}/sub-*.html")
+
+
+def _rows(plan: SessionPlan) -> list[tuple[str, ...]]:
+    """Return the rows of the plan's table, one for each target."""
+    available = ", ".join(plan.scans) or ", ".join(
+        dict.fromkeys(c for space in plan.spaces for c in space.contrasts)
+    )
+    if not plan.spaces:
+        return [(plan.label, available, "", "-", "")]
+    rows = []
+    for space in plan.spaces:
+        for target in space.targets:
+            scored = " (scored)" if target.has_truth else ""
+            rows.append(
+                (
+                    plan.label,
+                    available,
+                    space.reference,
+                    target.contrast + scored,
+                    ", ".join(target.sources),
+                )
+            )
+        if not space.targets:
+            rows.append((plan.label, available, space.reference, "- (preprocessing only)", ""))
+    return rows
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return (f"{hours} h " if hours else "") + (f"{minutes} min " if minutes else "") + f"{rest} s"

@@ -1,0 +1,49 @@
+"""The node that writes a participant's report when everything else is there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    InputMultiObject,
+    SimpleInterface,
+    TraitedSpec,
+    traits,
+)
+
+
+class _WriteReportInput(BaseInterfaceInputSpec):
+    out_dir = traits.Str(mandatory=True)
+    participant = traits.Str(mandatory=True)
+    # What the page shows changes with the files; the time of the run alone is no reason to redo it.
+    run = traits.Str(mandatory=True, nohash=True, desc="JSON, see build_subject_report")
+    files = InputMultiObject(File(exists=True), desc="the outputs that the page is made of")
+    show_head = traits.Bool(False, usedefault=True)
+
+
+class _WriteReportOutput(TraitedSpec):
+    out_file = File(exists=True)
+
+
+class WriteReport(SimpleInterface):
+    """Write ``sub-X.html``."""
+
+    input_spec = _WriteReportInput
+    output_spec = _WriteReportOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from colapipe.report.page import build_subject_report
+
+        given = self.inputs
+        page = build_subject_report(
+            Path(given.out_dir),
+            given.participant,
+            json.loads(given.run),
+            show_head=given.show_head,
+        )
+        self._results["out_file"] = str(page)
+        return runtime

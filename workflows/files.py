@@ -1,0 +1,55 @@
+"""Where a file comes from: the output of a node in this run, or an earlier run's file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nipype.pipeline.engine import Workflow
+
+from colapipe.contrasts import TISSUES
+from colapipe.plan import SessionPlan, Space
+
+Source = tuple[Any, str] | Path
+"""A node or workflow with the name of its output, or a path."""
+
+
+@dataclass
+class SpaceFiles:
+    """The files on one reference grid.
+
+    Parameters
+    ----------
+    preproc : dict
+        Contrast to its preprocessed image.
+    maps : dict
+        ``mask_file``, ``csf``, ``gm``, ``wm`` of the reference, and ``lesion`` if there is one.
+    """
+
+    preproc: dict[str, Source] = field(default_factory=dict)
+    maps: dict[str, Source] = field(default_factory=dict)
+
+
+def feed(workflow: Workflow, source: Source, node: Any, name: str) -> None:
+    """Connect a node's output, or set a path, as the input ``name`` of a node or workflow."""
+    if not isinstance(source, Path):
+        workflow.connect(source[0], source[1], node, name)
+        return
+    inputs = node.inputs
+    *parents, last = name.split(".")
+    for parent in parents:
+        inputs = getattr(inputs, parent)
+    setattr(inputs, last, str(source))
+
+
+def prepared_files(plan: SessionPlan, space: Space) -> SpaceFiles:
+    """Return what a preprocessing-only run left for one reference grid."""
+    if plan.derivatives is None:
+        raise ValueError(f"{plan.label} has neither scans nor derivatives")
+    prepared = plan.derivatives.prepared()[space.reference]
+    tissues = prepared.tissues[space.reference]
+    files = SpaceFiles({c: prepared.images[c].path for c in space.contrasts})
+    files.maps["mask_file"] = prepared.masks[space.reference].path
+    files.maps.update({tissue.lower(): tissues[tissue].path for tissue in TISSUES})
+    return files

@@ -1,0 +1,135 @@
+"""Nodes that save the results of a session under their final names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from nipype.interfaces.utility import Merge
+from nipype.pipeline.engine import Node, Workflow
+
+from colapipe.bids.names import bids_uri, derivative_path
+from colapipe.contrasts import TISSUES
+from colapipe.interfaces.bids import SaveContrast, SaveScores, SaveSynthesis, SaveTissue
+from colapipe.plan import Space, Target
+from colapipe.workflows.files import Source, feed
+
+if TYPE_CHECKING:
+    from colapipe.workflows.base import Session
+
+
+def save_contrast(session: Session, contrast: str, reference: str, preproc: Source) -> None:
+    """Save a preprocessed contrast, with its transform if it is not the reference."""
+    scans = dict.fromkeys((contrast, reference))
+    node = _node(SaveContrast, session, contrast, reference, f"save_{contrast}_in_{reference}")
+    node.inputs.sources = [_raw(session, scan) for scan in scans]
+    feed(session.workflow, preproc, node, "in_file")
+    if contrast == reference:
+        return
+    connect = session.workflow.connect
+    align_wf = session.transforms[contrast, reference]
+    connect(align_wf, "outputnode.transform", node, "transform")
+    connect(align_wf, "outputnode.identity_kept", node, "identity_kept")
+    connect(session.scans[contrast], "outputnode.scan", node, "moving")
+    connect(session.scans[reference], "outputnode.scan", node, "reference_scan")
+
+
+def save_tissue(
+    session: Session, contrast: str, reference: str, maps: Node, *, lesion: bool
+) -> None:
+    """Save a contrast's brain mask and tissue maps on a reference grid."""
+    node = _node(SaveTissue, session, contrast, reference, f"save_tissue_{contrast}_in_{reference}")
+    node.inputs.sources = [_raw(session, contrast)]
+    node.inputs.lesion = lesion
+    names = ("mask_file", "csf", "gm", "wm", "dseg")
+    session.workflow.connect([(maps, node, [(name, name) for name in names])])
+    method = "outputnode.mask_method"
+    session.workflow.connect(session.scans[contrast], method, node, "mask_method")
+
+
+def save_synthesis(
+    session: Session, target: Target, space: Space, synth_wf: Workflow, slices_wf: Workflow
+) -> None:
+    """Save a synthesised contrast."""
+    name = f"save_synth_{target.contrast}"
+    node = _node(SaveSynthesis, session, target.contrast, space.reference, name)
+    node.inputs.sources = _conditions(session, target, space.reference)
+    lesions = session.plan.derivatives.lesions if session.plan.derivatives else ()
+    node.inputs.lesion_conditioning = session.run.settings.lesion_conditioning and bool(lesions)
+    connect = session.workflow.connect
+    for output in ("mean", "std", "info"):
+        connect(synth_wf, f"outputnode.{output}", node, output)
+    connect(slices_wf, "outputnode.geometry", node, "geometry")
+
+
+def save_scores(session: Session, reference: str, synth_wfs: Sequence[Workflow]) -> None:
+    """Save the scores of all targets that were made on one reference grid."""
+    merge = Node(
+        Merge(len(synth_wfs)),
+        name=f"scores_in_{reference}",
+        run_without_submitting=True,
+        mem_gb=0.1,
+    )
+    for number, synth_wf in enumerate(synth_wfs, start=1):
+        session.workflow.connect(synth_wf, "outputnode.scores", merge, f"in{number}")
+    node = _node(SaveScores, session, "", reference, f"save_scores_in_{reference}")
+    session.workflow.connect(merge, "out", node, "scores")
+
+
+def _node(interface: Any, session: Session, contrast: str, reference: str, name: str) -> Node:
+    plan, run = session.plan, session.run
+    node = Node(
+        interface(
+            out_dir=str(run.settings.out_dir),
+            participant=plan.participant,
+            session=plan.session,
+            contrast=contrast,
+            reference=reference,
+            spatial_reference=_spatial_reference(session, reference),
+            engine=run.engine.name,
+            engine_version=run.engine_version,
+        ),
+        name=name,
+        mem_gb=0.5,
+    )
+    session.saved.append(node)
+    return node
+
+
+def _raw(session: Session, contrast: str) -> str:
+    return bids_uri(session.plan.scans[contrast].relative, "raw")
+
+
+def _spatial_reference(session: Session, reference: str) -> str:
+    if session.plan.scans:
+        return _raw(session, reference)
+    return _prepared(session, reference).images[reference].uri
+
+
+def _prepared(session: Session, reference: str) -> Any:
+    if session.plan.derivatives is None:
+        raise ValueError(f"{session.plan.label} has neither scans nor derivatives")
+    return session.plan.derivatives.prepared()[reference]
+
+
+def _conditions(session: Session, target: Target, reference: str) -> list[str]:
+    """Return the URIs of everything that the model was given for a target."""
+    plan = session.plan
+    if not plan.scans:
+        prepared = _prepared(session, reference)
+        return [
+            *(prepared.images[source].uri for source in target.sources),
+            prepared.masks[reference].uri,
+            *(prepared.tissues[reference][tissue].uri for tissue in TISSUES),
+        ]
+    who = (plan.participant, plan.session)
+    on_grid = {"space": reference, "desc": f"from{reference}"}
+    paths = [
+        *(
+            derivative_path(*who, contrast=source, space=reference, desc="preproc")
+            for source in target.sources
+        ),
+        derivative_path(*who, "mask", label="brain", **on_grid),
+        *(derivative_path(*who, "probseg", label=tissue, **on_grid) for tissue in TISSUES),
+    ]
+    return [bids_uri(path) for path in paths]

@@ -1,0 +1,1 @@
+"""Executors: Nipype's own, made to say what went wrong."""
