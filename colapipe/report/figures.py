@@ -293,7 +293,7 @@ def error_map(synthesised: npt.ArrayLike, truth: npt.ArrayLike, mask: npt.ArrayL
 
 
 def shared_limit(values: Sequence[float]) -> float:
-    """Round the largest of ``values`` up to a number that reads well; 0.05 to 1.
+    """Round the largest of ``values`` up to a number that reads well, at least 0.05.
 
     Parameters
     ----------
@@ -301,8 +301,8 @@ def shared_limit(values: Sequence[float]) -> float:
         The upper ends of the maps that share one colour bar, as shares of the intensity range.
     """
     largest = max(values, default=0.0)
-    steps = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75)
-    return next((step for step in steps if largest <= step), 1.0)
+    steps = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)
+    return next((step for step in steps if largest <= step), float(math.ceil(largest)))
 
 
 def render(strip: Strip, limit: float = 1.0, header: bool = False) -> Picture:
@@ -326,8 +326,8 @@ def render(strip: Strip, limit: float = 1.0, header: bool = False) -> Picture:
     text.row_label(strip, top)
     for number, z in enumerate(strip.view.heights_mm):
         left = _LABEL_WIDTH + number * width
-        text.write(left + 4, shape[0] - 4, "L", "ls")
-        text.write(left + width - 4, shape[0] - 4, "R", "rs")
+        text.write(left + 12, shape[0] - 4, "L", "ls")
+        text.write(left + width - 12, shape[0] - 4, "R", "rs")
         if header:
             text.write(left + width // 2, 13, f"z = {z:.0f} mm", "ms")
 
@@ -346,7 +346,7 @@ def render(strip: Strip, limit: float = 1.0, header: bool = False) -> Picture:
         for line, (label, (name, _)) in enumerate(TISSUE_COLOURS.items()):
             if (strip.classes == label).any():
                 y = top + 62 + 18 * line
-                index[y : y + 12, 8:20] = label * _TISSUE_LEVELS + _TISSUE_LEVELS - 1
+                index[y : y + 12, 8:20] = label * _TISSUE_LEVELS + _TISSUE_LEVELS * 5 // 8
                 text.write(26, y + 11, name, "ls")
         first, palette = _OUTLINE_INDEX + 1, _tissue_palette()
     else:

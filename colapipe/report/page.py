@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from colapipe.anatomy.intensity import PERCENTILES
-from colapipe.errors import ReadWriteError
+from colapipe.bids.sidecars import write_text
 from colapipe.report import figures
 from colapipe.report.files import (
     Derivative,
@@ -65,8 +66,10 @@ def build_subject_report(
 
     Raises
     ------
-    ReadWriteError
-        If the page cannot be written.
+    OutputError, ReadWriteError
+        If the folder cannot be made, or the page not be written.
+    ValueError
+        If ``participant`` is not a label but a path.
     """
     label = participant.removeprefix("sub-")
     if not label or Path(label).name != label:
@@ -74,7 +77,7 @@ def build_subject_report(
     context = _context(out_dir, label, run, show_head)
     page = _environment().from_string(_template()).render(context)
     target = out_dir / f"sub-{label}.html"
-    _write(page, target)
+    write_text(target, page)
     return target
 
 
@@ -125,21 +128,6 @@ def visible(value: object) -> object:
     return value
 
 
-def _write(page: str, target: Path) -> None:
-    """Write atomically: a temporary file in the same folder, then a rename."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(page, encoding="utf-8")
-        temporary.replace(target)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise ReadWriteError(
-            f"{target}: the report cannot be written ({error.strerror or error}). "
-            "Check the free space and the permissions of the output folder."
-        ) from error
-
-
 def _context(
     out_dir: Path, participant: str, run: Mapping[str, Any], show_head: bool
 ) -> dict[str, Any]:
@@ -151,8 +139,9 @@ def _context(
         for label in sorted({*folders, *described}, key=lambda label: label or "")
     }
     tile_width = _tile_width(sum(_count_rows(files) for files in found.values()))
+    sha256 = _mapping(run.get("model")).get("sha256")
     sessions = [
-        _session(out_dir, files, described.get(label), tile_width, show_head)
+        _session(out_dir, files, described.get(label), tile_width, show_head, sha256)
         for label, files in found.items()
     ]
     blocks = [figure for session in sessions for figure in session["figures"]]
@@ -193,6 +182,7 @@ def _session(
     described: Mapping[str, Any] | None,
     tile_width: int,
     show_head: bool,
+    sha256: object,
 ) -> dict[str, Any]:
     """One session: its table, figures, scores and files."""
     entry = described or {}
@@ -203,9 +193,9 @@ def _session(
     for space in files.spaces:
         grid = Grid(files, space, tile_width, show_head)
         for contrast in by_preference(grid.synth):
-            facts = {k: v for k, v in grid.synth[contrast].sidecar.items() if k != "Sources"}
             figure = grid.synthesis(contrast)
-            syntheses.append({"contrast": contrast, "figure": figure, "facts": flatten(facts)})
+            facts = _facts(grid.synth[contrast].sidecar)
+            syntheses.append({"contrast": contrast, "figure": figure, "facts": facts})
         anatomy.append(grid.anatomy())
     return {
         "label": files.label,
@@ -213,7 +203,7 @@ def _session(
         "contrasts": _contrast_rows(_mapping(entry.get("contrasts")), targets, files),
         "synthesised": synthesised,
         "notes": [as_text(note) for note in _list(entry.get("notes"))],
-        "warnings": _warnings(files, described is not None, targets, synthesised),
+        "warnings": _warnings(files, described is not None, targets, synthesised, sha256),
         "syntheses": syntheses,
         "anatomy": anatomy,
         "figures": [*(synthesis["figure"] for synthesis in syntheses), *anatomy],
@@ -223,8 +213,21 @@ def _session(
     }
 
 
+def _facts(sidecar: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The sidecar of a synthesised image without what only programs read."""
+    kept = {key: value for key, value in sidecar.items() if key not in ("Sources", "Synthetic")}
+    slices = _mapping(kept.get("SynthesizedSlices"))
+    if slices:
+        kept["SynthesizedSlices"] = {key: slices[key] for key in slices if key != "Grid"}
+    return flatten(kept)
+
+
 def _warnings(
-    files: SessionFiles, in_run: bool, targets: Sequence[str], synthesised: Sequence[str]
+    files: SessionFiles,
+    in_run: bool,
+    targets: Sequence[str],
+    synthesised: Sequence[str],
+    sha256: object,
 ) -> list[str]:
     """What does not fit between the run and the files found."""
     start = "" if files.label is None else f"Session {files.label}: "
@@ -235,6 +238,13 @@ def _warnings(
     ]
     if not in_run:
         warnings.append(f"{start}these files come from an earlier run, not from this one.")
+    for made in (made for space in files.synth.values() for made in space.values()):
+        weights = _mapping(made.sidecar.get("SynthesisModel")).get("WeightsSHA256")
+        if sha256 and weights and weights != sha256:
+            warnings.append(
+                f"{start}{made.path.name} was made with other weights ({weights}) than those of "
+                "this run."
+            )
     warnings += [
         f"{start}{path.name} is not drawn: another file has the same space and contrast."
         for path in files.ambiguous
@@ -279,16 +289,34 @@ def _scores(derivative: Derivative) -> dict[str, Any]:
     return table
 
 
-def _transform(derivative: Derivative) -> dict[str, Any]:
-    """What the sidecar of a registration says."""
+def _transform(derivative: Derivative) -> dict[str, str]:
+    """Which scan was moved to which, and how far, as the sidecar says."""
     sidecar = read_json(derivative.path)
-    identity = next((v for k, v in sidecar.items() if "identity" in k.lower() and v is True), False)
+    if sidecar.get("IdentityKept") is True:
+        outcome = "aligned already: the identity was kept, its voxels were not resampled to align"
+    else:
+        outcome = f"moved by a rigid transform{_how_far(sidecar)}"
     return {
         "moving": derivative.name.get("from") or "unknown",
         "reference": derivative.name.get("to") or "unknown",
-        "identity": bool(identity),
-        "facts": flatten(sidecar),
+        "outcome": outcome,
+        "engine": as_text(_mapping(sidecar.get("Engine")).get("Name") or "not recorded"),
     }
+
+
+def _how_far(sidecar: Mapping[str, Any]) -> str:
+    """Shift of the middle of the moving scan and angle of a rigid transform, in words."""
+    grid = _mapping(sidecar.get("MovingGrid"))
+    try:
+        matrix = np.array(sidecar["MovingToReference"], dtype=float).reshape(4, 4)
+        affine = np.array(grid["Affine"], dtype=float).reshape(4, 4)
+        middle = affine @ [*((np.array(grid["Shape"], dtype=float) - 1) / 2), 1.0]
+    except (KeyError, TypeError, ValueError):
+        return ", whose matrix is not in the sidecar"
+    shift = float(np.linalg.norm((matrix @ middle - middle)[:3]))
+    # The trace of a rotation by an angle t is 1 + 2 cos t.
+    angle = math.degrees(math.acos(float(np.clip((np.trace(matrix[:3, :3]) - 1) / 2, -1, 1))))
+    return f": {shift:.1f} mm at the middle of the scan, turned by {angle:.1f} degrees"
 
 
 def _file(out_dir: Path, path: Path) -> dict[str, str]:

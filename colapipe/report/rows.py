@@ -155,10 +155,14 @@ class Grid:
         """Add the standard deviation between samples, on the scale of the error."""
         with _or_said(figure, self.std[contrast].path.name):
             std = self._load(self.std[contrast])
+            model = self.std[contrast].sidecar.get("SynthesisModel")
+            samples = model.get("Samples") if isinstance(model, dict) else None
+            # Only a number may reach the lettering of a picture.
+            note = f"SD, {samples} samples" if isinstance(samples, int) else "std. deviation"
             # The range of the synthesised image becomes 0 to 1, as it does for the error.
             low, high = normalise(made, covered)[1]
             scaled = np.where(covered, std, 0).astype(np.float32) / np.float32(high - low)
-            self._add_map(figure, "Uncertainty", "std. deviation", scaled, covered)
+            self._add_map(figure, "Uncertainty", note, scaled, covered)
 
     def _add_map(self, figure: Figure, label: str, note: str, values: Floats, inside: Mask) -> None:
         """Add a map whose colour scale is settled when all maps of the page are known."""
@@ -192,7 +196,7 @@ class Grid:
                     f"Contour of the brain mask of {source} on {self.space}: {_in_words(view)}",
                     grey,
                     view,
-                    note=f"of {source}, on {self.space}",
+                    note=f"{source} on {self.space}",
                     outline=figures.draw_outline(labels, view),
                 )
             else:
@@ -202,7 +206,7 @@ class Grid:
                     f"Tissue classes of {source} in colour on {self.space}: {_in_words(view)}",
                     grey,
                     view,
-                    note=f"of {source}, on {self.space}",
+                    note=f"{source} on {self.space}",
                     classes=figures.draw_labels(labels, view),
                 )
             figure.strips.append(strip)
