@@ -148,7 +148,7 @@ def _shells(brain: np.ndarray, affine: np.ndarray) -> tuple[dict[str, np.ndarray
     own = inside > 0.5
     # The canal goes on where the template's brain stem ends; the cord hangs at (0, -46) there.
     canal = ((x / 11) ** 2 + ((y + 46) / 11) ** 2 < 1) & (z < CORD_LEVEL + 6)
-    inner = closed(own, 16) | canal
+    inner = closed(own, 8) | canal
     around_skull = ndimage.distance_transform_edt(~closed(own, 30)) * _SHELL_GRID <= 14
     neck = ((x / 58) ** 2 + ((y + 22) / 68) ** 2 < 1) & (z < -45)
     face = ellipsoid((0, 38, -62), (60, 58, 62))
@@ -242,7 +242,7 @@ def make_head(
         return _sample(template.distances[name], template.distance_affine, points)
 
     # The subarachnoid space keeps the skull off the brain by a little more than the hull does.
-    inner = distance("inner") - 1.5 if head else distance("brain")
+    inner = distance("inner") - 1.0 if head else distance("brain")
     core = inner < 2
     inside = [p[core] for p in points]
     in_brain = _sample(template.distances["brain"], template.distance_affine, inside) < 0
@@ -318,7 +318,7 @@ def _draw_lesions(
     centres = candidates[np.argsort(-deep, kind="stable")[: len(radii) * 40 : 40]]
     rim, core = np.zeros_like(wm), np.zeros_like(wm)
     x, y, z = np.ix_(*axes)
-    wobble = 1.2 * smooth_field(axes, generator, 4.0)
+    wobble = 1.5 * smooth_field(axes, generator, 4.0)
     for k, ((cx, cy, cz), radius) in enumerate(zip(centres, radii, strict=True)):
         away = np.sqrt((x - cx) ** 2 + (y - cy) ** 2 + (z - cz) ** 2) + wobble
         np.maximum(rim, np.clip(0.5 - (away - radius) / max(step, 1.5), 0, 1), out=rim)

@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from colapipe.contrasts import CONTRASTS, TISSUES
 from colapipe.phantom.anatomy import FIELD_OF_VIEW, Head, head_grid, make_head, smooth_field
-from colapipe.phantom.signal import SEQUENCES, TISSUE_VALUES, Sequence, Tissue, signal
+from colapipe.phantom.signals import SEQUENCES, TISSUE_VALUES, Sequence, Tissue, signal
 
 WHITE_MATTER_INTENSITY = 400.0
 """Intensity of white matter in a T1w scan before each scan's own gain; arbitrary units."""
@@ -69,6 +69,7 @@ def simulate_subject(
     head: bool = True,
     lesion: bool = False,
     coregistered: bool = False,
+    reference: str | None = None,
     noise: float = 0.03,
     bias: float = 0.15,
 ) -> SimulatedSubject:
@@ -91,6 +92,9 @@ def simulate_subject(
         Put lesions into the white matter.
     coregistered : bool
         Take all scans on one isotropic grid in RAS order without motion or obliqueness.
+    reference : str, optional
+        The contrast whose grid and position the truth refers to; by default the first of
+        ``CONTRASTS`` that is taken.
     noise : float
         Standard deviation of the noise in each of the two channels of the receiver, relative to
         white matter; the magnitude has a Rician distribution.
@@ -105,7 +109,7 @@ def simulate_subject(
     Raises
     ------
     ValueError
-        If a contrast is unknown or there is none.
+        If a contrast is unknown, there is none, or the reference is not among them.
     MissingToolError
         If nilearn is not installed.
     """
@@ -113,6 +117,9 @@ def simulate_subject(
     if not asked or asked - set(CONTRASTS):
         raise ValueError(f"contrasts {sorted(asked)}: expected some of {', '.join(CONTRASTS)}")
     taken = [c for c in CONTRASTS if c in asked]
+    reference = taken[0] if reference is None else reference
+    if reference not in taken:
+        raise ValueError(f"reference {reference}: expected one of {', '.join(taken)}")
 
     growth = 1.1 ** (session - 1)
     body = make_head(_generator(seed, subject, 0, "head"), resolution, head, lesion, growth)
@@ -124,15 +131,16 @@ def simulate_subject(
         c: _plan(c, _generator(seed, subject, session, c), placement, resolution, coregistered)
         for c in taken
     }
-    reference = scans[taken[0]]
     images, clean = {}, {}
     for contrast, scan in scans.items():
         measured = np.zeros(body.brain.shape, np.float32)
         for name, fraction in body.tissues.items():
             measured += np.float32(scan.gain * signal(name, scan.sequence, values)) * fraction
         images[contrast] = _acquire(scan, measured, body, noise, bias, extract=not head)
-        clean[contrast] = _stored(np.abs(_resample(measured, body, reference)), reference)
-    return SimulatedSubject(images, _truth(scans, clean, body))
+        clean[contrast] = _stored(
+            np.abs(_resample(measured, body, scans[reference])), scans[reference]
+        )
+    return SimulatedSubject(images, _truth(reference, scans, clean, body))
 
 
 @dataclass(frozen=True)
@@ -224,8 +232,8 @@ def _stored(data: np.ndarray, scan: _Scan) -> Nifti1Image:
     return result
 
 
-def _truth(scans: dict[str, _Scan], clean: dict[str, Nifti1Image], body: Head) -> Truth:
-    name, reference = next(iter(scans.items()))
+def _truth(name: str, scans: dict[str, _Scan], clean: dict[str, Nifti1Image], body: Head) -> Truth:
+    reference = scans[name]
     lesion = body.tissues.get("lesion", 0) + body.tissues.get("core", 0)
     fractions = {t: _resample(body.tissues[t], body, reference) for t in TISSUES}
     brain = _resample(body.brain.astype(np.float32), body, reference) > 0.5
