@@ -239,7 +239,12 @@ class _Search:
 
     def look_into(self, dataset: str, root: Path) -> None:
         """Add the files of one dataset."""
-        root = root.absolute()
+        try:
+            self._look_into(dataset, root.absolute())
+        except PermissionError as err:
+            self.notes.append(f"{err.filename}: cannot be read ({err.strerror}); it is not used")
+
+    def _look_into(self, dataset: str, root: Path) -> None:
         description, problem = read_json(root / DESCRIPTION)
         if problem is not None:
             self.notes.append(f"{problem}; what made these files is unknown")
@@ -286,6 +291,9 @@ class _Search:
                 self.notes.append(
                     f"{path.name} is not used: space-{space} is no participant's grid"
                 )
+            return
+        if not path.exists():
+            self.notes.append(f"{path.name} is not used: its content is not here (datalad get)")
             return
         metadata = self._metadata(path)
         if metadata.get("Synthetic") is True:
@@ -428,4 +436,5 @@ def _parse(path: Path) -> Entities | None:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_file()) if folder.is_dir() else []
+    """Return the files of a folder, dangling links among them; empty if there is no folder."""
+    return sorted(p for p in folder.iterdir() if not p.is_dir()) if folder.is_dir() else []

@@ -264,9 +264,15 @@ def synth(
         Lesion masks were given to the model as its fourth class.
     model_grid : tuple or None
         Shape and affine of the 1 mm grid that the slices are numbered on.
+
+    Raises
+    ------
+    ValueError
+        If the target is among its own sources, or its tissue maps are its own.
     """
     return {
         **_synthetic(
+            contrast,
             f"{contrast} synthesised from {', '.join(info['contrasts'])} by a diffusion model; "
             f"nobody acquired it. On the grid of the {reference}, brain only, 0 elsewhere.",
             info,
@@ -293,6 +299,7 @@ def synthstd(
 ) -> dict[str, Any]:
     """Describe the standard deviation over the samples of a synthesised image; see `synth`."""
     return _synthetic(
+        contrast,
         f"Standard deviation over {info['samples']} samples of the {contrast} synthesised from "
         f"{', '.join(info['contrasts'])}, in the units of the synthesised image. On the grid of "
         f"the {reference}, brain only, 0 elsewhere.",
@@ -337,6 +344,7 @@ def _grid(grid: Grid) -> dict[str, Any]:
 
 
 def _synthetic(
+    contrast: str,
     description: str,
     info: Mapping[str, Any],
     sources: Sequence[str],
@@ -345,6 +353,11 @@ def _synthetic(
     lesion_conditioning: bool,
     model_grid: Grid | None,
 ) -> dict[str, Any]:
+    if contrast in info["contrasts"] or contrast == tissue_source:
+        raise ValueError(
+            f"{contrast} is said to be synthesised from itself: sources "
+            f"{', '.join(info['contrasts'])}, tissue maps from {tissue_source}"
+        )
     model = info["model"]
     slices: dict[str, Any] = {
         "Count": len(info["slices"]),

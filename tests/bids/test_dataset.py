@@ -19,7 +19,7 @@ from colapipe.errors import UsageError
 
 MakeTree = Callable[..., Path]
 MODEL = {"name": "cola-small", "sha256": "ab" * 32, "licence": "CC0"}
-GRID = ((2, 2, 2), np.eye(4))
+GRID: Any = ((2, 2, 2), np.eye(4))
 INFO: dict[str, Any] = {
     "model": MODEL,
     "contrasts": ["T1w"],
@@ -226,11 +226,16 @@ def sidecar_of(path: PurePosixPath) -> dict[str, Any]:
         "sources": [bids_uri(raw_scan, "raw"), bids_uri(path.with_suffix(".x"))],
         "spatial_reference": bids_uri(raw_scan, "raw"),
     }
-    engine = {"engine": "builtin", "engine_version": "0.1.0"}
+    engine: dict[str, Any] = {"engine": "builtin", "engine_version": "0.1.0"}
     space = name.get("space") or ""
     source = (name.get("desc") or "").removeprefix("from")
     contrast = contrast_of({"ce": "x"} if name.get("ce") else {}, name.suffix) or ""
-    synthetic = {"info": INFO, "tissue_source": "T1w", "lesion_conditioning": True}
+    other = "T2w" if contrast == "T1w" else "T1w"
+    synthetic: dict[str, Any] = {
+        "info": {**INFO, "contrasts": [other]},
+        "tissue_source": other,
+        "lesion_conditioning": True,
+    }
     if name.suffix == "xfm":
         return sidecars.xfm(
             "T2w",

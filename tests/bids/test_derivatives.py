@@ -263,6 +263,13 @@ def test_a_dataset_without_description_or_participant_is_no_failure(tmp_path: Pa
     assert participants_in(tmp_path) == []
 
 
+def test_a_mask_that_was_not_fetched_is_not_used_with_a_word(make_tree: MakeTree) -> None:
+    root = make_tree({"sub-01/anat/x.txt": None}, description=made_by("fMRIPrep"))
+    (root / "sub-01/anat/sub-01_desc-brain_mask.nii.gz").symlink_to("none")
+    found = find_derivatives([("f", root)], "01", None)
+    assert found.masks == () and "content is not here" in found.notes[0]
+
+
 def test_derivatives_may_be_named(tmp_path: Path) -> None:
     for name in ("fmriprep", "my masks"):
         (tmp_path / name).mkdir()

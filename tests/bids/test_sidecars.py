@@ -16,7 +16,7 @@ GIVEN: dict[str, Any] = {
     "spatial_reference": "bids:raw:sub-01/anat/sub-01_T1w.nii.gz",
 }
 ENGINE: dict[str, Any] = {"engine": "builtin", "engine_version": "0.1.0"}
-GRID = ((2, 3, 4), np.diag([1.0, 2.0, 3.0, 1.0]))
+GRID: Any = ((2, 3, 4), np.diag([1.0, 2.0, 3.0, 1.0]))
 INFO: dict[str, Any] = {
     "model": {"name": "cola-small", "sha256": "ab" * 32, "licence": "CC0", "training_data": "x"},
     "target": "T2w",
@@ -135,6 +135,14 @@ def test_a_synthesised_image_cannot_be_described_under_the_name_of_a_scan(tmp_pa
         sidecars.write_json(tmp_path / "sub-01_space-T1w_desc-preproc_T2w.json", content["synth"])
     with pytest.raises(ValueError, match="Synthetic"):
         sidecars.write_json(tmp_path / "sub-01_space-T1w_desc-synth_T2w.json", content["preproc"])
+
+
+def test_an_image_synthesised_from_itself_is_refused() -> None:
+    for build in (sidecars.synth, sidecars.synthstd):
+        with pytest.raises(ValueError, match="from itself"):
+            build("T1w", "FLAIR", **{**SYNTHETIC, "tissue_source": "FLAIR"})
+        with pytest.raises(ValueError, match="from itself"):
+            build("T2w", "T1w", **{**SYNTHETIC, "tissue_source": "T2w"})
 
 
 def test_the_label_table_names_every_tissue() -> None:
