@@ -15,7 +15,9 @@ Otherwise the resampling is separable, one axis at a time. The round trip refere
 scale of 2 mm, for voxels of 0.9 mm, 0.94 x 0.94 x 1.2 mm and 0.5 x 0.5 x 4 mm at the default
 ``order=3``: the mean absolute error inside the brain is at most 0.1 % of the image's range, 0.2 %
 where the background is blank and the mask is passed (1.5 % if it is not), and a brain mask comes
-back with a Dice overlap of at least 0.99. Cropping and pasting back are exact.
+back with a Dice overlap of at least 0.99. In real scans detail and noise finer than 1 mm are lost:
+0.3 to 0.9 % on scans of 0.7 x 0.7 x 3 mm to 0.94 x 0.94 x 1.2 mm. Cropping and pasting back are
+exact.
 
 Why not linear interpolation: on scans whose 1 mm slices were averaged to 3 or 4 mm, ``order=3``
 brought the 1 mm slices back 1.0 to 1.7 dB closer to the truth than ``order=1``.
@@ -490,7 +492,8 @@ def _overlap(box: CropBox, shape: Sequence[int]) -> tuple[tuple[slice, slice], t
 def _voxels(image: SpatialImage, order: int) -> npt.NDArray[Any]:
     """Return an image's voxels: as they are for labels, float32 otherwise."""
     # A copy: what is returned to the caller must not share memory with the image.
-    return np.array(image.dataobj, dtype=None if order == 0 else np.float32)
+    data = np.asarray(image.dataobj)
+    return data.astype(data.dtype if order == 0 else np.float32, copy=True)
 
 
 def _image_like(data: npt.NDArray[Any], reference: SpatialImage) -> nib.Nifti1Image:

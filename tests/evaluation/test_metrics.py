@@ -216,6 +216,15 @@ def test_a_brain_without_lesion_has_an_empty_row(pair):
     assert math.isnan(row["psnr"])
 
 
+def test_voxels_without_tissue_belong_to_no_class(regions):
+    synth, truth, mask, tissues, _ = regions
+    unknown = {name: share.copy() for name, share in tissues.items()}
+    for share in unknown.values():
+        share[24, 26] = 0
+    rows = score_synthesis(synth, truth, mask, unknown)
+    assert sum(row["voxels"] for row in rows[1:]) == rows[0]["voxels"] - mask.shape[2]
+
+
 def test_what_cannot_be_scored_is_refused(pair):
     synth, truth, mask = pair
     with pytest.raises(ValueError, match="no voxel"):
