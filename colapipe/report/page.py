@@ -171,7 +171,6 @@ def _context(
         "show_head": show_head,
         "percentiles": PERCENTILES,
         "map_percentile": MAP_PERCENTILE,
-        "tissue_colours": figures.TISSUE_COLOURS,
         "methods": methods(run, synthesised),
     }
 

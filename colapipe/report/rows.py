@@ -39,9 +39,15 @@ class Figure:
     pictures: list[Picture] = field(default_factory=list)
 
     @property
-    def has_tissues(self) -> bool:
-        """Whether a row shows tissue colours, which then need a legend."""
-        return any(strip.kind == "tissue" for strip in self.strips)
+    def legend(self) -> list[tuple[str, tuple[int, int, int]]]:
+        """Name and colour of the tissues that its rows show."""
+        shown = {
+            int(label)
+            for strip in self.strips
+            if strip.classes is not None
+            for label in np.unique(strip.classes)
+        }
+        return [entry for label, entry in figures.TISSUE_COLOURS.items() if label in shown]
 
 
 class Grid:

@@ -106,6 +106,9 @@ def test_a_page_shows_sources_then_the_synthetic_image_then_its_maps(
     assert "run-2 was chosen of 2 runs" in page.text
     assert "ab" * 32 in page.text
     assert "neurological convention" in page.text
+    # The legend names the tissues that are drawn.
+    assert "grey matter" in page.text
+    assert "white matter" not in page.text
 
 
 def test_a_page_needs_no_other_file_no_script_and_no_network(derivatives: Any, run: Run) -> None:
@@ -282,6 +285,8 @@ def test_error_and_uncertainty_are_in_the_same_units_on_one_scale(
 def test_a_mask_of_the_target_is_not_used_to_show_its_synthesis(derivatives: Any, run: Run) -> None:
     derivatives.scans("T1w", "T2w")
     derivatives.synthesis("T2w", ["T1w"])
+    # Without it the support of the T1w is what is left.
+    (derivatives.anat() / "sub-01_space-T1w_label-brain_desc-fromT1w_mask.nii.gz").unlink()
     before = Page(build_subject_report(derivatives.out_dir, "01", run(SESSION)))
     tiny = np.zeros_like(derivatives.mask, dtype=np.uint8)
     tiny[12:14, 14:16, 9:11] = 1
