@@ -135,7 +135,8 @@ def validate(network: CoLaDiffNetwork, store: SliceStore, every: int = 12) -> di
     contrasts = network.configuration.contrasts
     scores: dict[str, list[float]] = {}
     for name in store.entries:
-        positions = [i for i, (owner, _) in enumerate(store.index) if owner == name][6::every]
+        positions = [i for i, (owner, _) in enumerate(store.index) if owner == name]
+        positions = positions[min(every, len(positions)) // 2 :: every]
         samples = [store.read(position) for position in positions]
         known = [contrast for contrast in contrasts if contrast in store.entries[name]["contrasts"]]
         for target in known:

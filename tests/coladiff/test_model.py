@@ -1,0 +1,230 @@
+"""CoLaDiff.synthesise: what a result may depend on, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from colapipe.coladiff import CoLaDiff
+from colapipe.coladiff.model import DeviceError, UnsuitableModelError, resolve_device
+from colapipe.coladiff.presets import write_nano_checkpoint
+
+SLICES = 6
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> CoLaDiff:
+    folder = tmp_path_factory.mktemp("model")
+    return CoLaDiff.load(write_nano_checkpoint(folder / "nano.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def scan() -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    mask = np.zeros((SLICES, 224, 224), dtype=np.uint8)
+    for row in range(SLICES):
+        mask[row, 70 : 130 + 5 * row, 60:160] = 1
+    mask[4, 20:200] = 1  # needs a larger window than the others
+
+    def image() -> np.ndarray:
+        return (rng.random(mask.shape) * mask).astype(np.float32)
+
+    return {
+        "contrasts": {"T1w": image(), "FLAIR": image()},
+        "mask": mask,
+        "tissues": {"CSF": image(), "GM": image(), "WM": image()},
+        "target": "T2w",
+    }
+
+
+def rows(scan: dict[str, Any], chosen: list[int]) -> dict[str, Any]:
+    return {
+        **scan,
+        "contrasts": {name: values[chosen] for name, values in scan["contrasts"].items()},
+        "tissues": {name: values[chosen] for name, values in scan["tissues"].items()},
+        "mask": scan["mask"][chosen],
+    }
+
+
+def test_the_result_is_an_image_inside_the_mask(model: CoLaDiff, scan: dict[str, Any]) -> None:
+    mean, std, info = model.synthesise(**scan, samples=3)
+    assert mean.shape == scan["mask"].shape
+    assert mean.dtype == np.float32
+    assert mean.min() >= 0 and mean.max() <= 1
+    assert std is not None and std.dtype == np.float32
+    assert not mean[scan["mask"] == 0].any() and not std[scan["mask"] == 0].any()
+    assert mean[scan["mask"] > 0].std() > 0
+    assert std[scan["mask"] > 0].max() > 0
+    assert info["contrasts"] == ["T1w", "FLAIR"]
+    assert info["steps"] == 2 and info["samples"] == 3 and info["sampler"] == "ddim"
+
+
+def test_one_sample_has_no_standard_deviation(model: CoLaDiff, scan: dict[str, Any]) -> None:
+    assert model.synthesise(**scan).std is None
+
+
+def test_the_batch_size_does_not_matter(model: CoLaDiff, scan: dict[str, Any]) -> None:
+    one = model.synthesise(**scan, samples=2, batch_size=1)
+    many = model.synthesise(**scan, samples=2, batch_size=8)
+    assert np.abs(one.mean - many.mean).max() <= 1e-5
+    assert one.std is not None and many.std is not None
+    assert np.abs(one.std - many.std).max() <= 1e-5
+
+
+def test_order_and_company_of_the_slices_do_not_matter(
+    model: CoLaDiff, scan: dict[str, Any]
+) -> None:
+    whole = model.synthesise(**scan, slice_ids=[10, 11, 12, 13, 14, 15]).mean
+    chosen = [4, 1, 3]
+    part = model.synthesise(**rows(scan, chosen), slice_ids=[10 + row for row in chosen]).mean
+    assert np.abs(part - whole[chosen]).max() <= 1e-5
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(
+    model: CoLaDiff, scan: dict[str, Any]
+) -> None:
+    first, again = model.synthesise(**scan, seed=1).mean, model.synthesise(**scan, seed=1).mean
+    assert np.array_equal(first, again)
+    for change in ({"seed": 2}, {"seed": 1, "participant": "02"}, {"seed": 1, "session": "b"}):
+        assert not np.array_equal(first, model.synthesise(**scan, **change).mean)
+
+
+def test_every_source_and_tissue_matters(model: CoLaDiff, scan: dict[str, Any]) -> None:
+    whole = model.synthesise(**scan).mean
+    for part, name in (("contrasts", "FLAIR"), ("tissues", "GM")):
+        without = {**scan, part: {k: v for k, v in scan[part].items() if k != name}}
+        assert not np.array_equal(model.synthesise(**without).mean, whole)
+    assert model.synthesise(**{**scan, "tissues": None}).mean.shape == whole.shape
+
+
+def test_what_lies_outside_the_mask_does_not_matter(model: CoLaDiff, scan: dict[str, Any]) -> None:
+    dirty = {name: np.where(scan["mask"] > 0, v, 0.7) for name, v in scan["contrasts"].items()}
+    clean = model.synthesise(**scan).mean
+    assert np.array_equal(model.synthesise(**{**scan, "contrasts": dirty}).mean, clean)
+
+
+def test_slices_without_brain_stay_empty(model: CoLaDiff, scan: dict[str, Any]) -> None:
+    mask = scan["mask"].copy()
+    mask[2] = 0
+    mean = model.synthesise(**{**scan, "mask": mask}).mean
+    assert not mean[2].any() and mean[1].any()
+    nothing = model.synthesise(**{**scan, "mask": np.zeros_like(mask)}).mean
+    assert not nothing.any()
+
+
+def test_a_target_among_the_sources_is_refused(model: CoLaDiff, scan: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="its own sources"):
+        model.synthesise(**{**scan, "target": "FLAIR"})
+
+
+def test_tissues_of_the_target_are_refused(model: CoLaDiff, scan: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="tissue maps come from the target"):
+        model.synthesise(**scan, tissue_source="T2w")
+
+
+def test_contrasts_that_the_model_does_not_know_are_left_out(
+    model: CoLaDiff, scan: dict[str, Any]
+) -> None:
+    more = {**scan["contrasts"], "SWI": scan["contrasts"]["T1w"]}
+    mean, _, info = model.synthesise(**{**scan, "contrasts": more})
+    assert info["ignored"] == ["SWI"]
+    assert np.array_equal(mean, model.synthesise(**scan).mean)
+
+
+def test_what_the_model_cannot_do_is_refused(
+    model: CoLaDiff, scan: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(UnsuitableModelError, match="does not know SWI"):
+        model.synthesise(**{**scan, "target": "SWI"})
+    with pytest.raises(UnsuitableModelError, match="needs 1 or more"):
+        model.synthesise(**{**scan, "contrasts": {}})
+    demanding = CoLaDiff.load(write_nano_checkpoint(tmp_path / "m.safetensors", min_sources=3))
+    with pytest.raises(UnsuitableModelError, match="needs 3 or more"):
+        demanding.synthesise(**scan)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"contrasts": {"T1w": np.zeros((2, 224, 224))}}, "T1w has shape"),
+        ({"contrasts": {"T1w": np.zeros((224, 224))}}, "T1w has 2 dimensions"),
+        ({"contrasts": {"T1w": np.full((SLICES, 224, 224), 300.0)}}, "T1w has values"),
+        ({"contrasts": {"T1w": np.full((SLICES, 224, 224), np.nan)}}, "T1w has values"),
+        ({"tissues": {"BONE": np.zeros((SLICES, 224, 224))}}, "BONE"),
+        ({"mask": np.ones((SLICES, 223, 224))}, "mask has shape"),
+        ({"slice_ids": [1]}, "slice_ids"),
+        ({"steps": 0}, "steps"),
+        ({"samples": 0}, "samples"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"sampler": "magic"}, "magic"),
+    ],
+)
+def test_wrong_arguments_are_refused_by_name(
+    model: CoLaDiff, scan: dict[str, Any], change: dict[str, Any], word: str
+) -> None:
+    with pytest.raises(ValueError, match=word):
+        model.synthesise(**{**scan, **change})
+
+
+class Hungry(torch.nn.Module):
+    """A refinement that fits into memory with two slices or fewer."""
+
+    def __init__(self, inner: torch.nn.Module, error: Exception) -> None:
+        super().__init__()
+        self.inner, self.error = inner, error
+
+    def forward(self, image: torch.Tensor, conditions: Any) -> torch.Tensor:
+        if len(image) > 2:
+            raise self.error
+        out: torch.Tensor = self.inner(image, conditions)
+        return out
+
+
+@pytest.fixture
+def hungry(model: CoLaDiff, request: pytest.FixtureRequest) -> Iterator[CoLaDiff]:
+    kept = model.network.refinement
+    assert kept is not None
+    model.network.refinement = Hungry(kept, request.param)  # type: ignore[assignment]
+    yield model
+    model.network.refinement = kept
+
+
+@pytest.mark.parametrize(
+    "hungry",
+    [
+        MemoryError(),
+        torch.cuda.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."),
+    ],
+    indirect=True,
+    ids=["python", "cuda", "cpu"],
+)
+def test_out_of_memory_halves_the_batch(hungry: CoLaDiff, scan: dict[str, Any]) -> None:
+    mean, _, info = hungry.synthesise(**scan, batch_size=8)
+    assert info["batch_size"] <= 2
+    assert np.abs(mean - hungry.synthesise(**scan, batch_size=1).mean).max() <= 1e-5
+
+
+def test_progress_counts_every_slice_once(model: CoLaDiff, scan: dict[str, Any]) -> None:
+    seen: list[tuple[int, int]] = []
+    model.synthesise(**scan, batch_size=4, progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (SLICES, SLICES)
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve_device("auto").type == "cpu"
+    for name in ("cuda", "cuda:1", "tpu", "cuda:x"):
+        with pytest.raises(DeviceError, match=name):
+            resolve_device(name)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert resolve_device("auto").type == "cuda"
+    assert resolve_device("cuda:0") == torch.device("cuda:0")
+    with pytest.raises(DeviceError, match="only 1"):
+        resolve_device("cuda:1")
