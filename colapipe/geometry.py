@@ -1,4 +1,4 @@
-"""The model's window on one reference: grid, crop box and slices, as one record that JSON can hold."""
+"""The window of the model on one reference, as one record: grid, crop box and slices."""
 
 from __future__ import annotations
 

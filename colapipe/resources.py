@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 _GB = 1024**3
@@ -199,3 +200,23 @@ def _read(path: Path) -> str | None:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a run may use.
+
+    Parameters
+    ----------
+    nprocs : int
+        CPUs.
+    mem_gb : float
+    gpus : int
+    threads : int
+        Threads of one process.
+    """
+
+    nprocs: int
+    mem_gb: float
+    gpus: int
+    threads: int

@@ -73,6 +73,9 @@ class _SaveContrastInput(_SaveInput):
     reference_scan = File(exists=True)
 
 
+_TRANSFORMS = (".json", ".mat", ".txt")
+
+
 class SaveContrast(_Save):
     """Save a preprocessed contrast, and the transform that brought it to the reference."""
 
@@ -89,39 +92,11 @@ class SaveContrast(_Save):
         )
         path = self._path(contrast=given.contrast, space=given.reference, desc="preproc")
         if moved:
-            self._publish_transform()
+            names = {"from_": given.contrast, "to": given.reference, "mode": "image"}
+            paths = [self._path(extension, "xfm", **names) for extension in _TRANSFORMS]
+            self._results["out_files"] = publish_transform(given, paths, self._common())
         self._publish(given.in_file, path, content)
         return runtime
-
-    def _publish_transform(self) -> None:
-        from colapipe.anatomy.images import grid_of, load_scan
-        from colapipe.anatomy.transforms import read_itk, write_fsl, write_itk
-
-        given = self.inputs
-        moving, reference = load_scan(given.moving), load_scan(given.reference_scan)
-        matrix = read_itk(given.transform)
-        names = {"from_": given.contrast, "to": given.reference, "mode": "image"}
-        common = self._common()
-        common.pop("spatial_reference")
-        content = sidecars.xfm(
-            given.contrast,
-            given.reference,
-            moving_grid=grid_of(moving),
-            reference_grid=grid_of(reference),
-            moving_to_reference=matrix,
-            identity_kept=given.identity_kept,
-            **common,
-        )
-        sidecars.write_json(self._path(".json", "xfm", **names), content)
-        for extension in (".mat", ".txt"):
-            path = self._path(extension, "xfm", **names)
-            temporary = _temporary(path)
-            if extension == ".mat":
-                write_fsl(matrix, temporary, moving, reference)
-            else:
-                write_itk(matrix, temporary)
-            temporary.replace(path)
-            self._results.setdefault("out_files", []).append(str(path))
 
 
 class _SaveTissueInput(_SaveInput):
@@ -260,6 +235,42 @@ def publish_image(source: Path, path: Path) -> None:
             temporary.unlink(missing_ok=True)
     else:
         save_image(load_map(source), path)
+
+
+def publish_transform(given: Any, paths: list[Path], common: dict[str, Any]) -> list[str]:
+    """Write a transform in FSL's and ITK's format, after the sidecar that names both grids.
+
+    Parameters
+    ----------
+    given : trait input of `SaveContrast`
+    paths : list of Path
+        Sidecar, FSL ``.mat``, ITK ``.txt``.
+    common : dict
+        What all sidecars hold.
+    """
+    from colapipe.anatomy.images import grid_of, load_scan
+    from colapipe.anatomy.transforms import read_itk, write_fsl, write_itk
+
+    moving, reference = load_scan(given.moving), load_scan(given.reference_scan)
+    matrix = read_itk(given.transform)
+    content = sidecars.xfm(
+        given.contrast,
+        given.reference,
+        moving_grid=grid_of(moving),
+        reference_grid=grid_of(reference),
+        moving_to_reference=matrix,
+        identity_kept=given.identity_kept,
+        **{key: value for key, value in common.items() if key != "spatial_reference"},
+    )
+    sidecar, mat, txt = paths
+    sidecars.write_json(sidecar, content)
+    temporary = _temporary(mat)
+    write_fsl(matrix, temporary, moving, reference)
+    temporary.replace(mat)
+    temporary = _temporary(txt)
+    write_itk(matrix, temporary)
+    temporary.replace(txt)
+    return [str(path) for path in paths]
 
 
 def _temporary(path: Path) -> Path:

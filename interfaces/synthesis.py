@@ -60,46 +60,12 @@ class Synthesise(CommandLine):
     output_spec = _SynthesiseOutput
 
     def _run_interface(self, runtime: Any, *args: Any, **kwargs: Any) -> Any:
-        (Path(runtime.cwd) / "request.json").write_text(
-            json.dumps(self._request(Path(runtime.cwd)), indent=1), encoding="utf-8"
-        )
+        write_request(self.inputs, Path(runtime.cwd))
         return super()._run_interface(runtime, *args, **kwargs)
 
     @property
     def cmdline(self) -> str:
         return f"{self._cmd} request.json"
-
-    def _request(self, cwd: Path) -> dict[str, Any]:
-        given = self.inputs
-        tissues = {"CSF": given.csf, "GM": given.gm, "WM": given.wm}
-        if isdefined(given.lesion):
-            tissues["lesion"] = given.lesion
-        return {
-            "format_version": 1,
-            "model": given.model,
-            "participant": given.participant,
-            "session": given.session,
-            "target": given.target,
-            "contrasts": dict(zip(given.source_names, given.sources, strict=True)),
-            "mask": given.mask_file,
-            "tissues": tissues,
-            "tissue_source": given.tissue_source,
-            "slices": list(given.slices),
-            "options": {
-                "sampler": given.sampler,
-                "steps": given.steps,
-                "samples": given.samples,
-                "seed": given.seed,
-                "device": given.device,
-                "threads": given.num_threads,
-                "batch_size": given.batch_size,
-            },
-            "outputs": {
-                "mean": str(cwd / "mean.nii.gz"),
-                "std": str(cwd / "std.nii.gz"),
-                "info": str(cwd / "info.json"),
-            },
-        }
 
     def raise_exception(self, runtime: Any) -> None:
         """Pass on the model's own words instead of the command that it was called with."""
@@ -113,3 +79,38 @@ class Synthesise(CommandLine):
             for name, ext in (("mean", ".nii.gz"), ("std", ".nii.gz"), ("info", ".json"))
         }
         return {name: str(path) for name, path in outputs.items() if path.exists()}
+
+
+def write_request(given: Any, cwd: Path) -> None:
+    """Write ``request.json`` for ``colapipe-model synth`` (docs: the request)."""
+    tissues = {"CSF": given.csf, "GM": given.gm, "WM": given.wm}
+    if isdefined(given.lesion):
+        tissues["lesion"] = given.lesion
+    request = {
+        "format_version": 1,
+        "model": given.model,
+        "participant": given.participant,
+        "session": given.session,
+        "target": given.target,
+        "contrasts": dict(zip(given.source_names, given.sources, strict=True)),
+        "mask": given.mask_file,
+        "tissues": tissues,
+        "tissue_source": given.tissue_source,
+        "slices": list(given.slices),
+        "options": {
+            "sampler": given.sampler,
+            "steps": given.steps,
+            "samples": given.samples,
+            "seed": given.seed,
+            "device": given.device,
+            "threads": given.num_threads,
+            "batch_size": given.batch_size,
+        },
+        "outputs": {
+            "mean": str(cwd / "mean.nii.gz"),
+            "std": str(cwd / "std.nii.gz"),
+            "info": str(cwd / "info.json"),
+        },
+    }
+    text = json.dumps(request, indent=1)
+    (cwd / "request.json").write_text(text, encoding="utf-8")

@@ -5,48 +5,18 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-import re
 from collections.abc import Callable
-from copy import deepcopy
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from nipype import config
-from nipype.pipeline.engine import Node, Workflow
-from nipype.pipeline.engine.utils import (
-    generate_expanded_graph,
-    merge_dict,
-    topological_sort,
-)
+from nipype.pipeline.engine import Workflow
 
 from colapipe.errors import ColapipeError, ReadWriteError
-from colapipe.workflows.plugins.multiproc import Failure, LocalPlugin
+from colapipe.failures import Failure
+from colapipe.resources import Resources
+from colapipe.workflows.plugins.multiproc import LocalPlugin
 
 logger = logging.getLogger("colapipe")
-
-_LAST_LINE = re.compile(r"^\s*(?:[A-Za-z_][\w.]*\.)?([A-Z]\w*)(?::\s+(.*))?$")
-_PARTICIPANT = re.compile(r"^colapipe\.(?:sub_([a-zA-Z0-9+]+?)(?:_ses_([a-zA-Z0-9+]+))?_wf)")
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What a run may use.
-
-    Parameters
-    ----------
-    nprocs : int
-        CPUs.
-    mem_gb : float
-    gpus : int
-    threads : int
-        Threads of one process.
-    """
-
-    nprocs: int
-    mem_gb: float
-    gpus: int
-    threads: int
 
 
 def configure_nipype(crash_dir: Path, log_file: Path, *, stop_on_first_crash: bool) -> None:
@@ -71,46 +41,6 @@ def configure_nipype(crash_dir: Path, log_file: Path, *, stop_on_first_crash: bo
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s: %(message)s"))
     nipype_logger.addHandler(handler)
     nipype_logger.propagate = False
-
-
-def prepare_graph(workflow: Workflow) -> Any:
-    """Return the graph of nodes as `Workflow.run` would execute it, without executing it."""
-    graph = generate_expanded_graph(deepcopy(workflow._create_flat_graph()))
-    settings = merge_dict(deepcopy(config._sections), workflow.config)
-    for index, node in enumerate(graph.nodes()):
-        node.config = merge_dict(deepcopy(settings), node.config)
-        node.base_dir = workflow.base_dir
-        node.index = index
-    workflow._configure_exec_nodes(graph)
-    return graph
-
-
-def count_nodes(workflow: Workflow) -> tuple[int, int]:
-    """Return how many nodes are done already, and how many there are.
-
-    A node is done if all before it are, its inputs are what they were, and its files are there. A
-    node whose files are gone loses its result here, so that it runs again: Nipype would take its
-    word for it.
-    """
-    graph = prepare_graph(workflow)
-    done: set[Node] = set()
-    nodes, _ = topological_sort(graph)
-    for node in nodes:
-        if all(before in done for before in graph.predecessors(node)) and _is_done(node):
-            done.add(node)
-    return len(done), len(nodes)
-
-
-def _is_done(node: Node) -> bool:
-    cached, updated = node.is_cached()
-    if not (cached and updated):
-        return False
-    try:
-        node._load_results()
-    except (FileNotFoundError, AttributeError):
-        (Path(node.output_dir()) / f"result_{node.name}.pklz").unlink(missing_ok=True)
-        return False
-    return True
 
 
 def execute(
@@ -162,36 +92,3 @@ def execute(
             raise
         logger.debug("some nodes failed", exc_info=True)
     return plugin.failures
-
-
-def participant_of(node: str) -> tuple[str, str | None]:
-    """Return participant and session from the full name of a node.
-
-    Examples
-    --------
-    >>> participant_of("colapipe.sub_01_ses_A_wf.scan_T1w_wf.load_scan")
-    ('01', 'A')
-    """
-    match = _PARTICIPANT.match(node)
-    return (match[1], match[2]) if match else ("", None)
-
-
-def last_words(traceback: str) -> str:
-    """Return what the innermost error of a traceback says, for the person at the keyboard.
-
-    Examples
-    --------
-    >>> last_words("Traceback:\\n  File x\\n    colapipe.errors.InputFileError: a.nii: broken\\n")
-    'a.nii: broken'
-    >>> last_words("Traceback:\\n    ValueError: no\\n")
-    'ValueError: no'
-    """
-    lines = traceback.splitlines()
-    for number in range(len(lines) - 1, -1, -1):
-        match = _LAST_LINE.match(lines[number])
-        if match and (match[1].endswith(("Error", "Exception")) or match[1] == "MemoryError"):
-            rest = [line.strip() for line in lines[number + 1 :] if line.strip()]
-            words = " ".join([match[2] or "", *rest]).strip()
-            ours = "colapipe.errors." in lines[number]
-            return words if ours and words else f"{match[1]}: {words}".rstrip(": ")
-    return lines[-1].strip() if lines else "it left no message"

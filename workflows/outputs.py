@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nipype.interfaces.utility import Merge
 from nipype.pipeline.engine import Node, Workflow
@@ -13,9 +13,7 @@ from colapipe.contrasts import TISSUES
 from colapipe.interfaces.bids import SaveContrast, SaveScores, SaveSynthesis, SaveTissue
 from colapipe.plan import Space, Target
 from colapipe.workflows.files import Source, feed
-
-if TYPE_CHECKING:
-    from colapipe.workflows.base import Session
+from colapipe.workflows.session import Session
 
 
 def save_contrast(session: Session, contrast: str, reference: str, preproc: Source) -> None:

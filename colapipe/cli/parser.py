@@ -95,11 +95,10 @@ def build_parser() -> argparse.ArgumentParser:
     which.add_argument(
         "-d",
         "--derivatives",
-        nargs="+",
         metavar="[NAME=]PATH",
-        action="extend",
-        help="datasets whose brain masks, matrices and lesion masks are used instead of computed; "
-        "with --synth-only, where the preprocessed files are (default: OUT_DIR)",
+        action="append",
+        help="a dataset whose brain masks, matrices and lesion masks are used instead of computed; "
+        "may be repeated; with --synth-only, where the preprocessed files are (default: OUT_DIR)",
     )
 
     what = parser.add_argument_group("what is done")
@@ -276,12 +275,12 @@ def parse_settings(argv: Sequence[str] | None = None) -> Settings:
 
 def _checked(given: dict[str, Any]) -> Settings:
     """Make settings of what was given: labels without prefixes, absolute paths, sane pairs."""
-    for name in ("targets", "sources", "derivatives", "participants", "sessions"):
-        if name in given:
-            given[name] = tuple(dict.fromkeys(given[name]))
     for name, prefix in (("participants", "sub-"), ("sessions", "ses-")):
         if name in given:
             given[name] = tuple(label.removeprefix(prefix) for label in given[name])
+    for name in ("targets", "sources", "derivatives", "participants", "sessions"):
+        if name in given:
+            given[name] = tuple(dict.fromkeys(given[name]))
     for name in ("bids_dir", "out_dir", "bids_filter_file", "model", "work_dir"):
         if given.get(name) is not None:
             given[name] = given[name].expanduser().absolute()

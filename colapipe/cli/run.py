@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from colapipe import __version__
 from colapipe.bids.dataset import ensure_outside, validate, write_dataset_description
@@ -23,13 +23,10 @@ from colapipe.bids.derivatives import parse_derivatives
 from colapipe.cli.screen import Screen
 from colapipe.config import Settings
 from colapipe.errors import MissingToolError, OutputError, UsageError
+from colapipe.failures import Failure, last_words, participant_of
 from colapipe.model_info import ModelInfo, read_model
 from colapipe.plan import Request, SessionPlan, plan_run
-from colapipe.resources import available_cpus, available_memory_gb, visible_gpus
-
-if TYPE_CHECKING:
-    from colapipe.workflows.execution import Resources
-    from colapipe.workflows.plugins.multiproc import Failure
+from colapipe.resources import Resources, available_cpus, available_memory_gb, visible_gpus
 
 DISK_FULL = "No space left on device"
 
@@ -242,8 +239,6 @@ def describe_participant(
 
 def plan_resources(settings: Settings) -> Resources:
     """Return the CPUs, memory, GPUs and threads that this run plans with."""
-    from colapipe.workflows.execution import Resources
-
     nprocs = settings.nprocs or available_cpus()
     threads = settings.omp_nthreads or max(1, min(nprocs - 1, 8))
     return Resources(
@@ -277,8 +272,9 @@ def _execute(
         screen.say("Nothing to do.")
         return []
     from colapipe.workflows.base import init_colapipe_wf
+    from colapipe.workflows.cache import count_nodes
     from colapipe.workflows.engines import load_engine
-    from colapipe.workflows.execution import configure_nipype, count_nodes, execute
+    from colapipe.workflows.execution import configure_nipype, execute
     from colapipe.workflows.run import Run
 
     log_dir = Path(about["log_dir"])
@@ -369,18 +365,15 @@ def collect_problems(
         for error in plan.errors:
             entry = {"node": "plan", "message": error, "crash_file": ""}
             problems.setdefault(plan.participant, []).append(entry)
-    if failures:
-        from colapipe.workflows.execution import last_words, participant_of
-
-        for failure in failures:
-            participant, _ = participant_of(failure.node)
-            problems.setdefault(participant, []).append(
-                {
-                    "node": failure.node.partition(".")[2],
-                    "message": last_words(failure.traceback),
-                    "crash_file": str(failure.crash_file),
-                }
-            )
+    for failure in failures:
+        participant, _ = participant_of(failure.node)
+        problems.setdefault(participant, []).append(
+            {
+                "node": failure.node.partition(".")[2],
+                "message": last_words(failure.traceback),
+                "crash_file": str(failure.crash_file),
+            }
+        )
     return problems
 
 

@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin
 
-
-@dataclass(frozen=True)
-class Failure:
-    """A node that failed.
-
-    Parameters
-    ----------
-    node : str
-        Its full name: ``colapipe.sub_01_wf.scan_T1w_wf.load_scan``.
-    traceback : str
-    crash_file : Path
-    """
-
-    node: str
-    traceback: str
-    crash_file: Path
+from colapipe.failures import Failure
 
 
 class LocalPlugin(MultiProcPlugin):

@@ -1,0 +1,86 @@
+"""One reference grid of a session: what is brought to it, and saved there."""
+
+from __future__ import annotations
+
+from nipype.pipeline.engine import Node, Workflow
+
+from colapipe.interfaces.anatomy import LesionToReference, TissueToReference
+from colapipe.plan import Space
+from colapipe.workflows import outputs
+from colapipe.workflows.anatomical import init_alignment_wf
+from colapipe.workflows.files import Source, SpaceFiles, feed
+from colapipe.workflows.session import Session
+
+
+def add_alignment(session: Session, space: Space) -> SpaceFiles:
+    """Bring scans, tissue maps and lesion mask to one reference grid, and save them."""
+    reference = session.scans[space.reference]
+    files = SpaceFiles({space.reference: (reference, "outputnode.bias_corrected")})
+    for contrast in space.contrasts:
+        if contrast != space.reference:
+            align_wf = _align_contrast(session, contrast, space.reference)
+            files.preproc[contrast] = (align_wf, "outputnode.preproc")
+        outputs.save_contrast(session, contrast, space.reference, files.preproc[contrast])
+    lesion = _lesion(session, space)
+    for contrast in space.tissue_contrasts:
+        maps = _tissue(session, contrast, space.reference, lesion)
+        outputs.save_tissue(session, contrast, space.reference, maps, lesion=lesion is not None)
+        if contrast == space.reference:
+            names = ("mask_file", "csf", "gm", "wm")
+            files.maps.update({name: (maps, name) for name in names})
+    if lesion is not None:
+        files.maps["lesion"] = lesion
+    return files
+
+
+def _align_contrast(session: Session, contrast: str, reference: str) -> Workflow:
+    """Add the registration of one contrast to the reference."""
+    derivatives, run = session.plan.derivatives, session.run
+    existing = derivatives.matrix(contrast, reference) if derivatives else None
+    align_wf = init_alignment_wf(
+        contrast,
+        reference,
+        run.engine,
+        existing_transform=existing.path if existing else None,
+        threads=run.threads,
+    )
+    fixed = [("scan", "reference"), ("mask_file", "reference_mask")]
+    connections = [
+        (session.scans[contrast], [("scan", "moving")]),
+        (session.scans[reference], fixed),
+    ]
+    for source, pairs in connections:
+        for output, name in pairs:
+            session.workflow.connect(source, f"outputnode.{output}", align_wf, f"inputnode.{name}")
+    session.transforms[contrast, reference] = align_wf
+    return align_wf
+
+
+def _tissue(session: Session, contrast: str, reference: str, lesion: Source | None) -> Node:
+    """Add the node that brings a contrast's mask and tissue maps to the reference grid."""
+    node = Node(TissueToReference(), name=f"tissue_{contrast}_in_{reference}", mem_gb=1)
+    connect = session.workflow.connect
+    for name in ("mask_file", "csf", "gm", "wm"):
+        connect(session.scans[contrast], f"outputnode.{name}", node, name)
+    connect(session.scans[reference], "outputnode.scan", node, "reference")
+    if contrast != reference:
+        align_wf = session.transforms[contrast, reference]
+        connect(align_wf, "outputnode.transform", node, "transform")
+    if lesion is not None:
+        feed(session.workflow, lesion, node, "lesion")
+    return node
+
+
+def _lesion(session: Session, space: Space) -> Source | None:
+    """Add the node that brings the lesion mask to the reference grid, if there is one."""
+    found = session.plan.derivatives.lesions if session.plan.derivatives else ()
+    if not found:
+        return None
+    node = Node(LesionToReference(), name=f"lesion_in_{space.reference}", mem_gb=0.5)
+    node.inputs.in_file = str(found[0].path)
+    session.workflow.connect(session.scans[space.reference], "outputnode.scan", node, "reference")
+    drawn_on = found[0].space
+    if (drawn_on, space.reference) in session.transforms:
+        align_wf = session.transforms[drawn_on, space.reference]
+        session.workflow.connect(align_wf, "outputnode.transform", node, "transform")
+    return node, "out_file"

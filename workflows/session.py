@@ -1,0 +1,35 @@
+"""A session's workflow while it is being built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from nipype.pipeline.engine import Node, Workflow
+
+from colapipe.plan import SessionPlan
+from colapipe.workflows.run import Run
+
+
+@dataclass
+class Session:
+    """A session's workflow while it is being built.
+
+    Parameters
+    ----------
+    plan : SessionPlan
+    run : Run
+    workflow : Workflow
+    scans : dict
+        Contrast to the workflow that reads its scan.
+    transforms : dict
+        (contrast, reference) to the workflow that aligns them.
+    saved : list of Node
+        Nodes that write under final names.
+    """
+
+    plan: SessionPlan
+    run: Run
+    workflow: Workflow
+    scans: dict[str, Workflow] = field(default_factory=dict)
+    transforms: dict[tuple[str, str], Workflow] = field(default_factory=dict)
+    saved: list[Node] = field(default_factory=list)
