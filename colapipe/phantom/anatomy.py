@@ -243,8 +243,8 @@ def make_head(
 
     # The subarachnoid space keeps the skull off the brain by a little more than the hull does.
     inner = distance("inner") - 1.0 if head else distance("brain")
-    core = inner < 2
-    inside = [p[core] for p in points]
+    near = inner < 2  # only here can there be brain or fluid
+    inside = [p[near] for p in points]
     in_brain = _sample(template.distances["brain"], template.distance_affine, inside) < 0
     inside[2] = np.maximum(inside[2], CORD_LEVEL)
     wm = _sample(_for(resolution, "wm"), template.affine, inside)
@@ -253,18 +253,18 @@ def make_head(
     border = (
         0.42
         + 0.04 * generator.standard_normal()
-        + 0.05 * smooth_field(centred, generator, 25.0)[core]
+        + 0.05 * smooth_field(centred, generator, 25.0)[near]
     )
     csf = _sharpen(csf - border + 0.5, 6.0)
-    wm = _sharpen(wm + 0.04 * smooth_field(centred, generator, 12.0)[core], 6.0) * (1 - csf)
+    wm = _sharpen(wm + 0.04 * smooth_field(centred, generator, 12.0)[near], 6.0) * (1 - csf)
 
     tissues = {name: np.zeros(counts, np.float32) for name in ("CSF", "GM", "WM")}
     # Only the fluid fades into the skull: folds of the cortex end before it.
-    within = np.clip(0.5 - inner[core] / resolution, 0, 1)
-    tissues["CSF"][core], tissues["WM"][core] = csf * within, wm * within
-    tissues["GM"][core] = (1 - csf - wm) * within
+    within = np.clip(0.5 - inner[near] / resolution, 0, 1)
+    tissues["CSF"][near], tissues["WM"][near] = csf * within, wm * within
+    tissues["GM"][near] = (1 - csf - wm) * within
     brain = np.zeros(counts, bool)
-    brain[core] = in_brain
+    brain[near] = in_brain
     if lesion:
         tissues |= _draw_lesions(for_lesions, growth, axes, tissues["WM"])
     if head:
@@ -313,7 +313,7 @@ def _draw_lesions(
     first = np.array([a[0] for a in axes])
     step = axes[0][1] - axes[0][0]
     index = np.rint((candidates - first) / step).astype(int)
-    # Deep white matter: bright ten millimetres around would leave none, six do.
+    # The candidates with most white matter around them, forty ranks apart to spread them out.
     deep = ndimage.uniform_filter(wm, max(1, round(6 / step)))[tuple(index.T)]
     centres = candidates[np.argsort(-deep, kind="stable")[: len(radii) * 40 : 40]]
     rim, core = np.zeros_like(wm), np.zeros_like(wm)

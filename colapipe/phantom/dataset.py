@@ -266,7 +266,7 @@ def _acquisition(contrast: str, image: Nifti1Image, head: bool) -> dict[str, Any
     """Describe a scan by the parameters that it was simulated with."""
     sequence = SEQUENCES[contrast]
     kind = "inversion recovery spin echo" if sequence.ti else "spin echo"
-    zooms = np.sort(np.asarray(image.header.get_zooms()[:3], dtype=np.float64))
+    thickness = max(float(zoom) for zoom in image.header.get_zooms()[:3])
     content = {
         "Simulated": True,
         "Description": f"Simulated {contrast} scan; nobody was scanned.",
@@ -277,11 +277,11 @@ def _acquisition(contrast: str, image: Nifti1Image, head: bool) -> dict[str, Any
         "PulseSequenceType": f"simulated {kind}",
         "ScanningSequence": ["SE", "IR"] if sequence.ti else "SE",
         "SequenceVariant": "NONE",
-        "MRAcquisitionType": "3D" if zooms[2] < 1.5 * zooms[0] else "2D",
+        "MRAcquisitionType": "2D" if max(sequence.zooms) >= 2 * min(sequence.zooms) else "3D",
         "EchoTime": sequence.te,
         "RepetitionTime": sequence.tr,
         "FlipAngle": 90,
-        "SliceThickness": round(float(zooms[2]), 3),
+        "SliceThickness": round(thickness, 3),
         "SkullStripped": not head,
     }
     if sequence.ti:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import nibabel as nib
@@ -72,6 +72,7 @@ def simulate_subject(
     reference: str | None = None,
     noise: float = 0.03,
     bias: float = 0.15,
+    sequences: Mapping[str, Sequence] = SEQUENCES,
 ) -> SimulatedSubject:
     """Simulate the scans of one subject in memory.
 
@@ -100,6 +101,8 @@ def simulate_subject(
         white matter; the magnitude has a Rician distribution.
     bias : float
         Standard deviation of the logarithm of the bias field.
+    sequences : mapping of str to Sequence
+        Pulse sequence of each contrast, to simulate another protocol.
 
     Returns
     -------
@@ -128,7 +131,14 @@ def simulate_subject(
     if not coregistered:
         placement = _rigid(_generator(seed, subject, session, "placement"), 5.0, 8.0)
     scans = {
-        c: _plan(c, _generator(seed, subject, session, c), placement, resolution, coregistered)
+        c: _plan(
+            c,
+            sequences[c],
+            _generator(seed, subject, session, c),
+            placement,
+            resolution,
+            coregistered,
+        )
         for c in taken
     }
     images, clean = {}, {}
@@ -158,13 +168,13 @@ class _Scan:
 
 def _plan(
     contrast: str,
+    sequence: Sequence,
     source: np.random.Generator,
     placement: np.ndarray,
     resolution: float,
     coregistered: bool,
 ) -> _Scan:
     """Place the grid as the first scan of the session saw the head, and let the head move."""
-    sequence = SEQUENCES[contrast]
     motion = _rigid(source, 2.0, 2.0, placement @ [*FIELD_OF_VIEW.mean(axis=1), 1])
     gain = float(np.exp(0.25 * source.standard_normal()))
     gain *= WHITE_MATTER_INTENSITY / signal("WM", SEQUENCES["T1w"])
@@ -245,6 +255,7 @@ def _truth(name: str, scans: dict[str, _Scan], clean: dict[str, Nifti1Image], bo
     total = np.maximum(sum(fractions.values()), 1e-6)
     tissues = {t: _stored(values / total * brain, reference) for t, values in fractions.items()}
     matrices = {c: reference.head_at @ np.linalg.inv(scan.head_at) for c, scan in scans.items()}
+    matrices[name] = np.eye(4)  # exactly, where the product is off by rounding
     return Truth(name, tissues, _stored(brain.astype(np.uint8), reference), mask, clean, matrices)
 
 
