@@ -14,7 +14,7 @@ from nipype.pipeline.engine import Workflow
 from colapipe.errors import ColapipeError, ReadWriteError
 from colapipe.failures import Failure
 from colapipe.resources import Resources
-from colapipe.workflows.plugins.multiproc import LocalPlugin
+from colapipe.workflows.plugins.multiproc import LocalPlugin, send_to_log
 
 logger = logging.getLogger("colapipe")
 
@@ -34,17 +34,14 @@ def configure_nipype(crash_dir: Path, log_file: Path, *, stop_on_first_crash: bo
     }
     for name, value in settings.items():
         config.set("execution", name, value)
-    nipype_logger = logging.getLogger("nipype")
-    for handler in list(nipype_logger.handlers):
-        nipype_logger.removeHandler(handler)
-    handler = logging.FileHandler(log_file, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s: %(message)s"))
-    nipype_logger.addHandler(handler)
-    nipype_logger.propagate = False
+    send_to_log(log_file, logging.INFO)
 
 
 def execute(
-    workflow: Workflow, resources: Resources, on_node: Callable[[str, str], None]
+    workflow: Workflow,
+    resources: Resources,
+    log_file: Path,
+    on_node: Callable[[str, str], None],
 ) -> list[Failure]:
     """Run a workflow to its end, whatever fails on the way.
 
@@ -52,6 +49,8 @@ def execute(
     ----------
     workflow : Workflow
     resources : Resources
+    log_file : Path
+        For the words of worker processes.
     on_node : callable
         Told the full name of a node and ``start``, ``end`` or ``exception``.
 
@@ -76,9 +75,9 @@ def execute(
             "memory_gb": resources.mem_gb,
             "n_gpu_procs": max(1, resources.gpus),
             "raise_insufficient": False,
-            "mp_context": "forkserver",
             "status_callback": lambda node, status: on_node(node.fullname, status),
-        }
+        },
+        log_file,
     )
     try:
         workflow.run(plugin=plugin)

@@ -308,7 +308,7 @@ def _execute(
     if done == total:
         return []
     with screen.progress(total) as on_node:
-        return execute(workflow, resources, on_node)
+        return execute(workflow, resources, log_dir / "colapipe.log", on_node)
 
 
 def _finish(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +21,22 @@ class LocalPlugin(MultiProcPlugin):
     ----------
     plugin_args : dict
         As for MultiProc.
+    log_file : Path
+        Where workers write what Nipype says, instead of onto the terminal.
     """
 
-    def __init__(self, plugin_args: dict[str, Any]) -> None:
+    def __init__(self, plugin_args: dict[str, Any], log_file: Path) -> None:
         super().__init__(plugin_args=plugin_args)
         self.failures: list[Failure] = []
+        # The pool that MultiProc has made is empty still: workers start with the first node.
+        self.pool.shutdown()
+        self.pool = ProcessPoolExecutor(
+            max_workers=self.processors,
+            initializer=start_worker,
+            initargs=(str(Path.cwd()), str(log_file)),
+            # A process forked from this one could not use a GPU, and would inherit its threads.
+            mp_context=multiprocessing.get_context("forkserver"),
+        )
 
     def _report_crash(self, node: Any, result: dict[str, Any] | None = None) -> str:
         crash_file: str = super()._report_crash(node, result=result)
@@ -29,3 +44,21 @@ class LocalPlugin(MultiProcPlugin):
         text = traceback if isinstance(traceback, str) else "".join(traceback)
         self.failures.append(Failure(str(node.fullname), text, Path(crash_file)))
         return crash_file
+
+
+def start_worker(folder: str, log_file: str) -> None:
+    """Prepare a worker process: its folder, and warnings into the log."""
+    os.chdir(folder)
+    send_to_log(Path(log_file), logging.WARNING)
+
+
+def send_to_log(log_file: Path, level: int) -> None:
+    """Let Nipype speak into a file only."""
+    nipype_logger = logging.getLogger("nipype")
+    for handler in list(nipype_logger.handlers):
+        nipype_logger.removeHandler(handler)
+    handler = logging.FileHandler(log_file, encoding="utf-8")
+    handler.setLevel(level)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s: %(message)s"))
+    nipype_logger.addHandler(handler)
+    nipype_logger.propagate = False
