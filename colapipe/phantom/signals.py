@@ -5,7 +5,7 @@ tissue         T1 ms   T2 ms   PD      source
 =============  ======  ======  ======  =====================================================
 CSF              4309    1886    1.00  [1]_ subarachnoid; PD by definition
 GM               1331     110   0.837  T1, T2 [2]_; PD (water content) [3]_
-WM                832    79.6   0.691  T1, T2 [2]_; PD (water content) [3]_
+WM                832      80   0.691  T1, T2 [2]_; PD (water content) [3]_
 blood            1932     275    0.85  T1, T2 [4]_; PD: blood's water content, plausible
 muscle           1420    31.7    0.80  T1, T2 [5]_; PD plausible
 fat               371     133    0.60  T1, T2 [5]_; PD plausible (part of it is saturated)
@@ -14,13 +14,13 @@ lesion           1450     160    0.85  plausible: between GM and CSF, as in demy
 
 Gadolinium shortens T1 by its relaxivity r1 = 4.97 L/mmol/s (gadobutrol in plasma, 3 T [6]_);
 blood volumes of GM and WM are those of [7]_. Bone and air give no signal. Other groups measured
-other values at the same field (WM: T1 1084 ms [4]_, 699 ms [8]_), so every simulated subject
-has its own, a few per cent beside these.
+other values at the same field (T1 of WM 1084 ms and of GM 1820 ms [4]_, T1 of CSF 3817 ms [8]_), so
+every simulated subject has its own, a few per cent beside these.
 
 References
 ----------
-.. [1] Li et al. Quantification of T1 and T2 of subarachnoid CSF: implications for water exchange
-   between CSF and brain tissues. Magn Reson Med 2023.
+.. [1] Quantification of T1 and T2 of subarachnoid CSF: implications for water exchange between
+   CSF and brain tissues. Magn Reson Med 2023; PMC10696635.
 .. [2] Wansapura et al. NMR relaxation times in the human brain at 3.0 tesla. J Magn Reson
    Imaging 1999; 9:531-538.
 .. [3] Oros-Peusquens et al. A single-scan, rapid whole-brain protocol for quantitative water
@@ -55,14 +55,14 @@ class Tissue:
 TISSUE_VALUES = {
     "CSF": Tissue(4.309, 1.886, 1.00),
     "GM": Tissue(1.331, 0.110, 0.837),
-    "WM": Tissue(0.832, 0.0796, 0.691),
+    "WM": Tissue(0.832, 0.080, 0.691),
     "blood": Tissue(1.932, 0.275, 0.85),
     "muscle": Tissue(1.420, 0.0317, 0.80),
     "fat": Tissue(0.371, 0.133, 0.60),
     "lesion": Tissue(1.450, 0.160, 0.85),
     "core": Tissue(1.450, 0.160, 0.85),
 }
-"""The table above. The core of a lesion differs from its rim only in taking up gadolinium."""
+"""The table above, in seconds; a lesion's core differs from its rim only by taking up gadolinium."""
 
 RELAXIVITY = 4.97
 """Longitudinal relaxivity of gadobutrol in plasma at 3 T, L/mmol/s."""
