@@ -62,7 +62,7 @@ TISSUE_VALUES = {
     "lesion": Tissue(1.450, 0.160, 0.85),
     "core": Tissue(1.450, 0.160, 0.85),
 }
-"""The table above, in seconds; a lesion's core differs from its rim only by taking up gadolinium."""
+"""The table above, in seconds; a lesion's core differs from its rim only in gadolinium."""
 
 RELAXIVITY = 4.97
 """Longitudinal relaxivity of gadobutrol in plasma at 3 T, L/mmol/s."""
