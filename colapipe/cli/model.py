@@ -56,7 +56,9 @@ def _parser() -> argparse.ArgumentParser:
         "is co-registered and brain-extracted already. Repeating the command goes on where it "
         "stopped.",
     )
-    train.add_argument("--data", type=Path, required=True, help="BIDS dataset or derivatives")
+    train.add_argument(
+        "--data", type=Path, required=True, nargs="+", help="BIDS datasets or derivatives"
+    )
     train.add_argument("--out", type=Path, required=True, help="folder of the run")
     train.add_argument(
         "--split",
@@ -79,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--batch-size", type=int, default=8, help="default: %(default)s")
     train.add_argument("--learning-rate", type=float, default=1e-3, help="default: %(default)s")
     train.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    train.add_argument("--bfloat16", action="store_true", help="faster on CPUs that know bfloat16")
     train.add_argument("--threads", type=int, default=1, help="default: %(default)s")
     train.add_argument("--save-every", type=int, default=500, help="iterations; %(default)s")
     train.add_argument("--max-minutes", type=float, help="stop after this much CPU time")

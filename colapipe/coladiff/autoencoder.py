@@ -46,12 +46,17 @@ class HaarAutoencoder(nn.Module):
     def encode(self, image: Tensor) -> Tensor:
         """Return the wavelet coefficients, the mean of the block first."""
         blocks = F.pixel_unshuffle(image, self.downsampling)
-        return F.conv2d(blocks, self.basis[:, :, None, None])
+        return self._transform(blocks, self.basis)
 
     def decode(self, latent: Tensor) -> Tensor:
         """Undo :meth:`encode`: the basis is orthonormal, so its transpose is its inverse."""
-        blocks = F.conv2d(latent, self.basis.T[:, :, None, None])
+        blocks = self._transform(latent, self.basis.T)
         return F.pixel_shuffle(blocks, self.downsampling)
+
+    @staticmethod
+    def _transform(blocks: Tensor, basis: Tensor) -> Tensor:
+        with torch.autocast(blocks.device.type, enabled=False):  # or it would lose something
+            return F.conv2d(blocks.to(basis.dtype), basis[:, :, None, None])
 
 
 def _block(before: int, after: int) -> nn.Sequential:

@@ -114,6 +114,8 @@ class CoLaDiffNetwork(nn.Module):
     def predict(self, kappa_t: Tensor, t: Tensor, conditions: Conditions) -> tuple[Tensor, Tensor]:
         """Return the estimates of kappa_0 and eps at times ``t`` (batch,)."""
         output = self.denoiser(kappa_t, t, conditions.latent, conditions.flags)
+        # Schedule and latent keep their precision where the layers run in a lower one.
+        output = output.to(kappa_t.dtype)
         a, b = self.schedule.coefficients(t, kappa_t)
         return to_x0_eps(output, kappa_t, a, b, self.configuration.prediction)
 

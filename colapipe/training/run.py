@@ -30,11 +30,12 @@ def train(options: argparse.Namespace, report: Callable[[str], None]) -> None:
     split = read_split(options.split)
     if options.preset not in PRESETS:
         raise UsageError(f"--preset {options.preset}: known are {', '.join(PRESETS)}")
-    build_cache(options.data, options.out / "slices", report=report)
+    for dataset in options.data:
+        build_cache(dataset, options.out / "slices", report=report)
     store = SliceStore(options.out / "slices", split.train)
     validation = SliceStore(options.out / "slices", split.validation)
     if not len(store):
-        raise DatasetError(f"{options.data}: holds none of the split's training participants")
+        raise DatasetError(f"{options.data[0]}: holds none of the split's training participants")
     there = {c for entry in store.entries.values() for c in entry["contrasts"]}
     contrasts = tuple(c for c in CONTRASTS if c in (options.contrasts or there))
     if missing := sorted(set(options.contrasts or ()) - there):
@@ -47,11 +48,11 @@ def train(options: argparse.Namespace, report: Callable[[str], None]) -> None:
         autoencoder_iterations=options.autoencoder_iterations,
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
+        bfloat16=options.bfloat16,
         seed=options.seed,
     )
-    words = options.training_data or (
-        f"{len(split.train)} participants of {options.data.resolve().name}"
-    )
+    datasets = ", ".join(dataset.resolve().name for dataset in options.data)
+    words = options.training_data or f"{len(store.entries)} scan sessions of {datasets}"
     description = {
         "name": options.name,
         "preset": options.preset,

@@ -290,6 +290,12 @@ def build_cache(
     if index_path.is_file():
         entries = json.loads(index_path.read_text(encoding="utf-8"))["scans"]
     for scans in find_scans(dataset):
+        origin = str(scans.images[min(scans.images)].resolve())
+        if scans.name in entries and entries[scans.name]["origin"] != origin:
+            raise DatasetError(
+                f"{dataset}: {scans.name} is in another dataset too "
+                f"({entries[scans.name]['origin']}); labels must be unique"
+            )
         if scans.name in entries and (folder / f"{scans.name}.npy").is_file():
             continue
         report(f"reading {scans.name}")
@@ -301,6 +307,7 @@ def build_cache(
             "participant": scans.participant,
             "contrasts": [c for c in CONTRASTS if c in scans.images],
             "slices": rows,
+            "origin": origin,
         }
         temporary = folder / ".index.json"
         temporary.write_text(json.dumps({"format_version": 1, "scans": entries}, indent=1))
