@@ -23,7 +23,7 @@ SYNTHETIC_SCALE = 1000.0
 class _PlanSlicesInput(BaseInterfaceInputSpec):
     mask_file = File(exists=True, mandatory=True, desc="brain mask on the reference grid")
     which = traits.Enum("all", "selected", usedefault=True, desc="--slices")
-    every = traits.Range(low=1, value=1, usedefault=True, desc="take every n-th slice (--sloppy)")
+    most = traits.Int(desc="no more slices than these, from the middle (--sloppy)")
 
 
 class _PlanSlicesOutput(TraitedSpec):
@@ -44,7 +44,10 @@ class PlanSlices(SimpleInterface):
 
         geometry, mask = plan_geometry(load_mask(self.inputs.mask_file))
         slices = geometry.with_brain if self.inputs.which == "all" else geometry.selected
-        slices = slices[:: self.inputs.every]
+        if isdefined(self.inputs.most):
+            # Neighbours, because a thick slice of the reference needs all that it covers.
+            first = max(0, len(slices) - self.inputs.most) // 2
+            slices = slices[first : first + self.inputs.most]
         cwd = Path(runtime.cwd)
         content = {**geometry.to_dict(), "synthesised": slices}
         (cwd / "geometry.json").write_text(json.dumps(content, indent=1), encoding="utf-8")

@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from nipype import config
+from nipype.interfaces.base import isdefined
 from nipype.pipeline.engine import Node, Workflow
 from nipype.pipeline.engine.utils import generate_expanded_graph, merge_dict, topological_sort
+
+OPTIONAL = ("std",)
+"""Outputs that a node need not have: one sample has no standard deviation."""
 
 
 def prepare_graph(workflow: Workflow) -> Any:
@@ -43,9 +47,9 @@ def _is_done(node: Node) -> bool:
     cached, updated = node.is_cached()
     if not (cached and updated):
         return False
-    try:
-        node._load_results()
-    except (FileNotFoundError, AttributeError):
-        (Path(node.output_dir()) / f"result_{node.name}.pklz").unlink(missing_ok=True)
-        return False
-    return True
+    # A file that is gone makes Nipype forget the output that named it.
+    outputs = node._load_results().outputs.trait_get()
+    if all(isdefined(value) or name in OPTIONAL for name, value in outputs.items()):
+        return True
+    (Path(node.output_dir()) / f"result_{node.name}.pklz").unlink(missing_ok=True)
+    return False

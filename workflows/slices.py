@@ -15,7 +15,7 @@ def init_slices_wf(
     contrasts: Sequence[str],
     *,
     which: str = "all",
-    every: int = 1,
+    most: int | None = None,
     lesion: bool = False,
 ) -> Workflow:
     """Crop contrasts and tissue maps of one reference grid for the model.
@@ -29,8 +29,8 @@ def init_slices_wf(
         Sources and, with ``--evaluate``, the truths of scores.
     which : str
         ``all`` or ``selected``.
-    every : int
-        Take every n-th of these slices.
+    most : int, optional
+        No more slices than these, from the middle.
     lesion : bool
         A lesion mask is given.
 
@@ -53,7 +53,9 @@ def init_slices_wf(
         IdentityInterface(fields=["geometry", "slices", "mask_file", *maps, *contrasts]),
         name="outputnode",
     )
-    plan = Node(PlanSlices(which=which, every=every), name="plan_slices", mem_gb=0.5)
+    plan = Node(PlanSlices(which=which), name="plan_slices", mem_gb=0.5)
+    if most is not None:
+        plan.inputs.most = most
     workflow.connect(
         [
             (inputnode, plan, [("mask_file", "mask_file")]),

@@ -9,7 +9,7 @@ from colapipe.workflows.session import Session
 from colapipe.workflows.slices import init_slices_wf
 from colapipe.workflows.synthesis import init_synthesis_wf
 
-SLOPPY_EVERY = 8
+SLOPPY_SLICES = 16
 
 
 def add_targets(session: Session, space: Space, files: SpaceFiles) -> None:
@@ -28,7 +28,7 @@ def add_targets(session: Session, space: Space, files: SpaceFiles) -> None:
         space.reference,
         contrasts,
         which=settings.slices,
-        every=SLOPPY_EVERY if settings.sloppy else 1,
+        most=SLOPPY_SLICES if settings.sloppy else None,
         lesion=lesion,
     )
     for name, source in (*files.maps.items(), *((c, files.preproc[c]) for c in contrasts)):

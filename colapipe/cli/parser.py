@@ -231,7 +231,7 @@ def build_parser() -> argparse.ArgumentParser:
     running.add_argument(
         "--sloppy",
         action=argparse.BooleanOptionalAction,
-        help="every eighth slice, one step: to try whether a dataset goes through",
+        help="sixteen slices, one step: to try whether a dataset goes through",
     )
     running.add_argument(
         "--stop-on-first-crash",
