@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from colapipe.contrasts import CONTRASTS
 
 if TYPE_CHECKING:
-    from colapipe.bids.derivatives import Found
+    from colapipe.bids.derivatives import Derivative, Found
     from colapipe.bids.reader import Scan
     from colapipe.config import Settings
 
@@ -63,6 +63,21 @@ class Space:
 
 
 @dataclass(frozen=True)
+class Lesion:
+    """A lesion mask, and whose grid it was drawn on.
+
+    Parameters
+    ----------
+    file : Derivative
+    drawn_on : str
+        A contrast of the session.
+    """
+
+    file: Derivative
+    drawn_on: str
+
+
+@dataclass(frozen=True)
 class SessionPlan:
     """What will be done for one session of one participant.
 
@@ -76,7 +91,8 @@ class SessionPlan:
     notes, errors : tuple of str
         In words: choices and things left out; things that were asked for and cannot be done.
     derivatives : Found or None
-        Existing masks, matrices, lesion masks and preprocessed files.
+        Existing masks, matrices and preprocessed files.
+    lesion : Lesion or None
     """
 
     participant: str
@@ -86,6 +102,16 @@ class SessionPlan:
     notes: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
     derivatives: Found | None = None
+    lesion: Lesion | None = None
+
+    def lesion_on(self, reference: str) -> Lesion | None:
+        """Return the lesion mask for a reference grid: as drawn, or as prepared before."""
+        if self.scans or self.derivatives is None:
+            return self.lesion
+        for file in self.derivatives.lesions:
+            if file.own and file.space == reference:
+                return Lesion(file, str(file.metadata.get("DrawnOn", reference)))
+        return None
 
     @property
     def label(self) -> str:
@@ -311,12 +337,14 @@ def _plan_from_scans(settings: Settings, request: Request, roots: Roots) -> list
                 preproc_only=settings.mode == "preproc-only",
             )
             derivatives = find_derivatives(roots, participant, session)
+            lesion, lesion_notes = place_lesion(derivatives, plan.scans)
             mine = _of_session([*notes, *choices], session, sessions)
             plans.append(
                 replace(
                     plan,
                     derivatives=derivatives,
-                    notes=(*mine, *derivatives.notes, *plan.notes),
+                    lesion=lesion,
+                    notes=(*mine, *derivatives.notes, *lesion_notes, *plan.notes),
                 )
             )
     return [_without_empty_sessions(plan, plans) for plan in plans]
@@ -399,6 +427,47 @@ def _plan_from_derivatives(settings: Settings, request: Request, roots: Roots) -
             )
             plans.append(plan)
     return plans
+
+
+def place_lesion(found: Found, scans: Mapping[str, Scan]) -> tuple[Lesion | None, list[str]]:
+    """Return the first lesion mask that lies on the grid of a scan, and notes about the others."""
+    from colapipe.anatomy.images import same_grid
+    from colapipe.errors import InputFileError
+
+    placed: Lesion | None = None
+    notes: list[str] = []
+    for file in found.lesions:
+        if placed is not None:
+            notes.append(
+                f"lesion mask {file.path.name} passed over: {placed.file.path.name} is used"
+            )
+            continue
+        try:
+            drawn_on = next(
+                (
+                    contrast
+                    for contrast in in_order(scans)
+                    if file.space in (None, contrast)
+                    and same_grid(_grid(file.path), _grid(scans[contrast].path))
+                ),
+                None,
+            )
+        except InputFileError as err:
+            notes.append(f"lesion mask not used: {err}")
+            continue
+        if drawn_on is None:
+            notes.append(f"lesion mask {file.path.name} not used: it is on the grid of no scan")
+        else:
+            placed = Lesion(file, drawn_on)
+            notes.append(f"lesion mask {file.path.name}: drawn on the grid of the {drawn_on}")
+    return placed, notes
+
+
+def _grid(path: Path) -> tuple[Any, Any]:
+    from colapipe.anatomy.images import check_header
+
+    header = check_header(path)
+    return header.shape, header.affine
 
 
 def plan_prepared_session(

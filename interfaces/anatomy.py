@@ -61,12 +61,14 @@ class ChooseBrainMask(SimpleInterface):
     def _run_interface(self, runtime: Any) -> Any:
         from colapipe.anatomy.brainmask import is_brain_extracted, support_mask
         from colapipe.anatomy.images import load_scan, save_image
-        from colapipe.anatomy.maps import load_mask
+        from colapipe.anatomy.maps import load_mask, resample_mask
 
         scan = load_scan(self.inputs.in_file)
         extracted, method = False, "engine"
         if isdefined(self.inputs.existing_mask):
-            mask, method = load_mask(self.inputs.existing_mask, scan), "existing"
+            # Its grid may be another one, as fMRIPrep's is; its place in the scanner is the same.
+            existing = load_mask(self.inputs.existing_mask)
+            mask, method = resample_mask(existing, scan, np.eye(4)), "existing"
         elif self.inputs.mode == "skip":
             mask, extracted, method = support_mask(scan), True, "support"
         else:

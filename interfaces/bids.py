@@ -99,6 +99,29 @@ class SaveContrast(_Save):
         return runtime
 
 
+class _SaveLesionInput(_SaveInput):
+    in_file = File(exists=True, mandatory=True)
+    drawn_on = traits.Str(desc="the contrast on whose grid the mask came")
+
+
+class SaveLesion(_Save):
+    """Save the lesion mask on the reference grid."""
+
+    input_spec = _SaveLesionInput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        given = self.inputs
+        content = sidecars.lesion_mask(
+            given.reference,
+            sources=list(given.sources),
+            spatial_reference=given.spatial_reference,
+        )
+        content["DrawnOn"] = given.drawn_on
+        path = self._path(suffix="mask", label="lesion", space=given.reference)
+        self._publish(given.in_file, path, content)
+        return runtime
+
+
 class _SaveTissueInput(_SaveInput):
     mask_file = File(exists=True, mandatory=True)
     csf = File(exists=True, mandatory=True)
@@ -174,6 +197,7 @@ class SaveSynthesis(_Save):
                 lesion_conditioning=given.lesion_conditioning,
                 model_grid=(grid["shape"], grid["affine"]),
             )
+            content["SynthesizedSlices"]["VoxelsOutsideCrop"] = geometry["box"]["clipped"]
             path = self._path(contrast=given.contrast, space=given.reference, desc=desc)
             self._publish(in_file, path, content)
         return runtime

@@ -73,14 +73,15 @@ def _tissue(session: Session, contrast: str, reference: str, lesion: Source | No
 
 def _lesion(session: Session, space: Space) -> Source | None:
     """Add the node that brings the lesion mask to the reference grid, if there is one."""
-    found = session.plan.derivatives.lesions if session.plan.derivatives else ()
-    if not found:
+    lesion = session.plan.lesion_on(space.reference)
+    if lesion is None or lesion.drawn_on not in space.contrasts:
         return None
     node = Node(LesionToReference(), name=f"lesion_in_{space.reference}", mem_gb=0.5)
-    node.inputs.in_file = str(found[0].path)
-    session.workflow.connect(session.scans[space.reference], "outputnode.scan", node, "reference")
-    drawn_on = found[0].space
-    if (drawn_on, space.reference) in session.transforms:
-        align_wf = session.transforms[drawn_on, space.reference]
-        session.workflow.connect(align_wf, "outputnode.transform", node, "transform")
+    node.inputs.in_file = str(lesion.file.path)
+    connect = session.workflow.connect
+    connect(session.scans[space.reference], "outputnode.scan", node, "reference")
+    if lesion.drawn_on != space.reference:
+        align_wf = session.transforms[lesion.drawn_on, space.reference]
+        connect(align_wf, "outputnode.transform", node, "transform")
+    outputs.save_lesion(session, space.reference, node)
     return node, "out_file"

@@ -52,4 +52,7 @@ def prepared_files(plan: SessionPlan, space: Space) -> SpaceFiles:
     files = SpaceFiles({c: prepared.images[c].path for c in space.contrasts})
     files.maps["mask_file"] = prepared.masks[space.reference].path
     files.maps.update({tissue.lower(): tissues[tissue].path for tissue in TISSUES})
+    lesion = plan.lesion_on(space.reference)
+    if lesion is not None:
+        files.maps["lesion"] = lesion.file.path
     return files

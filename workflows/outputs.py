@@ -8,11 +8,16 @@ from typing import Any
 from nipype.interfaces.utility import Merge
 from nipype.pipeline.engine import Node, Workflow
 
-from colapipe.bids.names import bids_uri, derivative_path
-from colapipe.contrasts import TISSUES
-from colapipe.interfaces.bids import SaveContrast, SaveScores, SaveSynthesis, SaveTissue
+from colapipe.interfaces.bids import (
+    SaveContrast,
+    SaveLesion,
+    SaveScores,
+    SaveSynthesis,
+    SaveTissue,
+)
 from colapipe.plan import Space, Target
 from colapipe.workflows.files import Source, feed
+from colapipe.workflows.provenance import conditions, raw_uri, spatial_reference
 from colapipe.workflows.session import Session
 
 
@@ -20,7 +25,7 @@ def save_contrast(session: Session, contrast: str, reference: str, preproc: Sour
     """Save a preprocessed contrast, with its transform if it is not the reference."""
     scans = dict.fromkeys((contrast, reference))
     node = _node(SaveContrast, session, contrast, reference, f"save_{contrast}_in_{reference}")
-    node.inputs.sources = [_raw(session, scan) for scan in scans]
+    node.inputs.sources = [raw_uri(session, scan) for scan in scans]
     feed(session.workflow, preproc, node, "in_file")
     if contrast == reference:
         return
@@ -37,7 +42,7 @@ def save_tissue(
 ) -> None:
     """Save a contrast's brain mask and tissue maps on a reference grid."""
     node = _node(SaveTissue, session, contrast, reference, f"save_tissue_{contrast}_in_{reference}")
-    node.inputs.sources = [_raw(session, contrast)]
+    node.inputs.sources = [raw_uri(session, contrast)]
     node.inputs.lesion = lesion
     names = ("mask_file", "csf", "gm", "wm", "dseg")
     session.workflow.connect([(maps, node, [(name, name) for name in names])])
@@ -45,15 +50,30 @@ def save_tissue(
     session.workflow.connect(session.scans[contrast], method, node, "mask_method")
 
 
+def save_lesion(session: Session, reference: str, lesion: Node) -> None:
+    """Save the lesion mask on a reference grid."""
+    node = _node(SaveLesion, session, reference, reference, f"save_lesion_in_{reference}")
+    placed = session.plan.lesion_on(reference)
+    if placed is not None:
+        node.inputs.sources = [placed.file.uri]
+        node.inputs.drawn_on = placed.drawn_on
+    session.workflow.connect(lesion, "out_file", node, "in_file")
+
+
 def save_synthesis(
-    session: Session, target: Target, space: Space, synth_wf: Workflow, slices_wf: Workflow
+    session: Session,
+    target: Target,
+    space: Space,
+    synth_wf: Workflow,
+    slices_wf: Workflow,
+    *,
+    lesion: bool,
 ) -> None:
-    """Save a synthesised contrast."""
+    """Save a synthesised contrast; ``lesion`` says that the model was given a lesion mask."""
     name = f"save_synth_{target.contrast}"
     node = _node(SaveSynthesis, session, target.contrast, space.reference, name)
-    node.inputs.sources = _conditions(session, target, space.reference)
-    lesions = session.plan.derivatives.lesions if session.plan.derivatives else ()
-    node.inputs.lesion_conditioning = session.run.settings.lesion_conditioning and bool(lesions)
+    node.inputs.sources = conditions(session, target, space.reference)
+    node.inputs.lesion_conditioning = lesion
     connect = session.workflow.connect
     for output in ("mean", "std", "info"):
         connect(synth_wf, f"outputnode.{output}", node, output)
@@ -83,7 +103,7 @@ def _node(interface: Any, session: Session, contrast: str, reference: str, name:
             session=plan.session,
             contrast=contrast,
             reference=reference,
-            spatial_reference=_spatial_reference(session, reference),
+            spatial_reference=spatial_reference(session, reference),
             engine=run.engine.name,
             engine_version=run.engine_version,
         ),
@@ -92,42 +112,3 @@ def _node(interface: Any, session: Session, contrast: str, reference: str, name:
     )
     session.saved.append(node)
     return node
-
-
-def _raw(session: Session, contrast: str) -> str:
-    return bids_uri(session.plan.scans[contrast].relative, "raw")
-
-
-def _spatial_reference(session: Session, reference: str) -> str:
-    if session.plan.scans:
-        return _raw(session, reference)
-    return _prepared(session, reference).images[reference].uri
-
-
-def _prepared(session: Session, reference: str) -> Any:
-    if session.plan.derivatives is None:
-        raise ValueError(f"{session.plan.label} has neither scans nor derivatives")
-    return session.plan.derivatives.prepared()[reference]
-
-
-def _conditions(session: Session, target: Target, reference: str) -> list[str]:
-    """Return the URIs of everything that the model was given for a target."""
-    plan = session.plan
-    if not plan.scans:
-        prepared = _prepared(session, reference)
-        return [
-            *(prepared.images[source].uri for source in target.sources),
-            prepared.masks[reference].uri,
-            *(prepared.tissues[reference][tissue].uri for tissue in TISSUES),
-        ]
-    who = (plan.participant, plan.session)
-    on_grid = {"space": reference, "desc": f"from{reference}"}
-    paths = [
-        *(
-            derivative_path(*who, contrast=source, space=reference, desc="preproc")
-            for source in target.sources
-        ),
-        derivative_path(*who, "mask", label="brain", **on_grid),
-        *(derivative_path(*who, "probseg", label=tissue, **on_grid) for tissue in TISSUES),
-    ]
-    return [bids_uri(path) for path in paths]

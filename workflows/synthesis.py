@@ -22,6 +22,7 @@ def init_synthesis_wf(
     run: Run,
     *,
     lesion: bool = False,
+    conditioned: bool = False,
 ) -> Workflow:
     """Synthesise one contrast, put it back on the reference grid, and score it if it exists.
 
@@ -36,7 +37,9 @@ def init_synthesis_wf(
         Contrast that mask and tissue maps come from; never the target.
     run : Run
     lesion : bool
-        A lesion mask is given; it reaches the model only with ``--lesion-conditioning``.
+        A lesion mask is given, for the score.
+    conditioned : bool
+        The model is given it, too (``--lesion-conditioning``).
 
     Inputs
     ------
@@ -113,7 +116,7 @@ def init_synthesis_wf(
             (synthesise, outputnode, [("info", "info")]),
         ]
     )
-    if lesion and settings.lesion_conditioning:
+    if conditioned:
         workflow.connect(inputnode, "lesion", synthesise, "lesion")
     if target.has_truth:
         score = Node(Score(target=target.contrast), name="score", mem_gb=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from colapipe.plan import Space
+from colapipe.plan import Space, Target
 from colapipe.workflows import outputs
 from colapipe.workflows.files import SpaceFiles, feed
 from colapipe.workflows.session import Session
@@ -42,6 +42,7 @@ def add_targets(session: Session, space: Space, files: SpaceFiles) -> None:
             space.reference,
             run,
             lesion=lesion,
+            conditioned=_conditioned(session, space, target),
         )
         names = ["geometry", "slices", "mask_file", "csf", "gm", "wm", *target.sources]
         for name in (*names, *(["lesion"] if lesion else [])):
@@ -51,6 +52,17 @@ def add_targets(session: Session, space: Space, files: SpaceFiles) -> None:
             workflow.connect(slices_wf, truth, synth_wf, "inputnode.truth")
             scores.append((synth_wf, target))
         feed(workflow, files.maps["mask_file"], synth_wf, "inputnode.reference_mask")
-        outputs.save_synthesis(session, target, space, synth_wf, slices_wf)
+        conditioned = _conditioned(session, space, target)
+        outputs.save_synthesis(session, target, space, synth_wf, slices_wf, lesion=conditioned)
     if scores:
         outputs.save_scores(session, space.reference, [wf for wf, _ in scores])
+
+
+def _conditioned(session: Session, space: Space, target: Target) -> bool:
+    """Whether the model is given the lesion mask.
+
+    A mask that was drawn on the target's own grid came here through the target's registration.
+    """
+    lesion = session.plan.lesion_on(space.reference)
+    wanted = session.run.settings.lesion_conditioning
+    return wanted and lesion is not None and lesion.drawn_on != target.contrast
