@@ -26,6 +26,7 @@ from colapipe.errors import MissingToolError, OutputError, UsageError
 from colapipe.failures import Failure, last_words, participant_of
 from colapipe.model_info import ModelInfo, read_model
 from colapipe.plan import Request, SessionPlan, plan_run
+from colapipe.report.methods import methods
 from colapipe.resources import Resources, available_cpus, available_memory_gb, visible_gpus
 
 DISK_FULL = "No space left on device"
@@ -327,6 +328,10 @@ def _finish(
     written = sorted(
         plan.label for plan in plans if plan.spaces and plan.participant not in problems
     )
+    if written:
+        synthesised = dict.fromkeys(t.contrast for plan in plans for t in plan.targets)
+        text = methods(about, tuple(synthesised)).text
+        (Path(about["log_dir"]) / "CITATION.md").write_text(text + "\n", encoding="utf-8")
     screen.summary(settings.out_dir, plans, written, problems, seconds)
     messages = [problem["message"] for group in problems.values() for problem in group]
     if any(DISK_FULL in message for message in messages):

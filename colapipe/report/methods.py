@@ -42,8 +42,8 @@ REFERENCES = {
 _ENGINES = {
     "fsl": (
         "Brains were extracted with BET {bet}, scans of one session were registered rigidly to the "
-        "reference with FLIRT {flirt}, and tissue classes and bias fields were estimated with FAST "
-        "{zhang}, all of FSL{version} {fsl}.",
+        "reference with FLIRT {flirt}, and tissue classes were estimated with FAST {zhang}, all of "
+        "FSL{version} {fsl}. Intensity bias was corrected with N4 {n4} in SimpleITK {simpleitk}.",
     ),
     "builtin": (
         "Preprocessing used the built-in engine{version}: brains were extracted with deepbet "

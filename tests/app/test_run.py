@@ -107,6 +107,7 @@ def test_the_log_and_the_settings_of_the_run_are_kept(finished):
     _, out, _, _ = finished
     (folder,) = (out / "logs").iterdir()
     assert "nodes are cached" in (folder / "colapipe.log").read_text()
+    assert "CoLa-Diff" in (folder / "CITATION.md").read_text()
     assert tomllib.loads((folder / "colapipe.toml").read_text())["samples"] == 2
 
 

@@ -12,7 +12,7 @@ from colapipe.report.methods import methods
 @pytest.mark.parametrize(
     ("engine", "used", "unused"),
     [
-        ("fsl", ("BET", "FLIRT", "FAST"), ("deepbet", "SimpleITK", "N4")),
+        ("fsl", ("BET", "FLIRT", "FAST", "N4"), ("deepbet", "Mattes")),
         ("builtin", ("deepbet", "SimpleITK", "N4"), ("FLIRT", "BET ", "FSL")),
     ],
 )
