@@ -321,11 +321,7 @@ def _plan_from_scans(settings: Settings, request: Request, roots: Roots) -> list
         elsewhere = set().union(*(c for p, c in contrasts.items() if p != participant))
         found, notes = dataset.scans(participant, settings.sessions or None, filters)
         chosen, choices = choose_scans(found)
-        sessions = [
-            s
-            for s in dataset.sessions(participant) or [None]
-            if not settings.sessions or s in settings.sessions
-        ]
+        sessions = [s for s in _or_none(dataset.sessions(participant)) if _wanted(s, settings)]
         sessions += [s for s in chosen if s not in sessions]
         for session in sessions:
             plan = plan_session(
@@ -384,8 +380,8 @@ def plan_session(
         )
     if preproc_only:
         spaces = plan_spaces(scans, (), request.sources)
-        errors = () if spaces else (f"{plan.label}: none of the contrasts of --source is there",)
-        return replace(plan, spaces=spaces, errors=errors)
+        missing = f"{plan.label}: none of the contrasts of --source is there"
+        return replace(plan, spaces=spaces, errors=() if spaces else (missing,))
     targets, notes, errors = choose_targets(scans, elsewhere, request)
     # Without a target there is nothing to do; an empty list would mean preprocessing only.
     spaces = plan_spaces(scans, targets, request.sources) if targets else ()
@@ -411,7 +407,7 @@ def _plan_from_derivatives(settings: Settings, request: Request, roots: Roots) -
         for p in known
     }
     _check_sessions(settings, {p: sessions[p] for p in participants})
-    found = {(p, s): find_derivatives(roots, p, s) for p in known for s in sessions[p] or [None]}
+    found = {(p, s): find_derivatives(roots, p, s) for p in known for s in _or_none(sessions[p])}
     contrasts = {
         key: {c for prepared in files.prepared().values() for c in prepared.images}
         for key, files in found.items()
@@ -419,8 +415,8 @@ def _plan_from_derivatives(settings: Settings, request: Request, roots: Roots) -
     plans = []
     for participant in participants:
         elsewhere = set().union(*(c for (p, _), c in contrasts.items() if p != participant))
-        for session in sessions[participant] or [None]:
-            if settings.sessions and session not in settings.sessions:
+        for session in _or_none(sessions[participant]):
+            if not _wanted(session, settings):
                 continue
             plan = plan_prepared_session(
                 participant, session, found[participant, session], elsewhere, request
@@ -540,6 +536,15 @@ def select_labels(wanted: Sequence[str], known: Sequence[str], option: str) -> l
 def _check_sessions(settings: Settings, sessions: Mapping[str, Sequence[str]]) -> None:
     known = sorted({session for labels in sessions.values() for session in labels})
     select_labels(settings.sessions, known, "--session-label")
+
+
+def _or_none(sessions: Sequence[str]) -> list[str | None]:
+    """Return the sessions of a participant; None stands for having no sessions."""
+    return list(sessions) or [None]
+
+
+def _wanted(session: str | None, settings: Settings) -> bool:
+    return not settings.sessions or session in settings.sessions
 
 
 def _of_session(

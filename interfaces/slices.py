@@ -91,10 +91,10 @@ class Crop(SimpleInterface):
         else:
             volume = crop_to_model(image, geometry, order=1)
         if self.inputs.kind == "mask":
-            volume = volume >= 0.5
-        volume = np.where(inside, np.clip(volume, 0, 1), 0).astype(np.float32)
+            volume = (volume >= 0.5).astype(np.float32)
+        cropped = np.where(inside, np.clip(volume, 0, 1), 0).astype(np.float32)
         out_file = Path(runtime.cwd) / "cropped.nii.gz"
-        _save(volume, geometry.affine, out_file)
+        _save(cropped, geometry.affine, out_file)
         self._results["out_file"] = str(out_file)
         return runtime
 

@@ -12,8 +12,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from colapipe.bids.names import synthetic_path
 from colapipe.model_info import ModelInfo
 from colapipe.plan import SessionPlan
+
+MOST_LISTED = 20
+"""Files that the terminal lists at the end of a run; the log lists all."""
 
 
 class Screen:
@@ -122,13 +126,26 @@ class Screen:
                 self.console.print(
                     f"  {escape(problem['node'])}: {escape(problem['message'] + crash)}"
                 )
-        made = sum(len(plan.targets) for plan in plans if plan.label in written)
+        made = [path for plan in plans if plan.label in written for path in _synthesised(plan)]
+        for number, path in enumerate(made):
+            self.say(f"written: {path}", log_only=number >= MOST_LISTED)
+        if len(made) > MOST_LISTED:
+            self.console.print(f"... and {len(made) - MOST_LISTED} more, see the log")
         self.say(
-            f"{len(written)} session(s) complete, {made} contrast(s) synthesised, "
+            f"{len(written)} session(s) complete, {len(made)} contrast(s) synthesised, "
             f"{len(problems)} participant(s) failed; {_duration(seconds)}"
         )
         if written or problems:
             self.say(f"reports: {out_dir}/sub-*.html")
+
+
+def _synthesised(plan: SessionPlan) -> list[str]:
+    """Return the paths of the synthesised images of a session, relative to the output folder."""
+    return [
+        str(synthetic_path(plan.participant, plan.session, target.contrast, space.reference))
+        for space in plan.spaces
+        for target in space.targets
+    ]
 
 
 def _rows(plan: SessionPlan) -> list[tuple[str, ...]]:
@@ -138,7 +155,7 @@ def _rows(plan: SessionPlan) -> list[tuple[str, ...]]:
     )
     if not plan.spaces:
         return [(plan.label, available, "", "-", "")]
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for space in plan.spaces:
         for target in space.targets:
             scored = " (scored)" if target.has_truth else ""

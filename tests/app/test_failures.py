@@ -59,29 +59,61 @@ def remove(path: Path) -> None:
     path.with_name(path.name.partition(".")[0] + ".json").unlink()
 
 
+def lock(path: Path) -> None:
+    path.chmod(0)
+
+
 BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "truncated": (truncate, "truncated"),
-    "time series": (make_series, "5"),
-    "NaN": (put_nan, "NaN"),
-    "all zero": (zero, "zero"),
-    "no image": (write_words, "NIfTI"),
+    "series": (make_series, "5 volumes"),
+    "nan": (put_nan, "NaN"),
+    "zero": (zero, "every voxel is zero"),
+    "words": (write_words, "not a gzip file"),
+    "locked": (lock, "ermission"),
 }
 
 
+def without_rights() -> tuple[str, ...]:
+    """Return a prefix that takes root's right to read everything away."""
+    if os.geteuid() != 0 or shutil.which("setpriv") is None:
+        return ()
+    rights = "-dac_override,-dac_read_search"
+    return ("setpriv", f"--inh-caps={rights}", f"--bounding-set={rights}")
+
+
+@pytest.fixture(scope="module")
+def broken_run(app, simulated, quick, tmp_path_factory):
+    """One run over a dataset in which all but one participant have a T1w that is broken."""
+    raw = copy_of(simulated, tmp_path_factory.mktemp("broken") / "raw")
+    for case, (break_it, _) in BROKEN.items():
+        folder = raw / f"sub-{case}" / "anat"
+        folder.mkdir(parents=True)
+        for source in (raw / "sub-01" / "anat").iterdir():
+            shutil.copy(source, folder / source.name.replace("sub-01", f"sub-{case}"))
+        break_it(folder / f"sub-{case}_T1w.nii.gz")
+    shutil.rmtree(raw / "sub-01")
+    out = raw.parent / "out"
+    arguments = (raw, out, *quick, "--target", "PDw", "-w", raw.parent / "work")
+    return app(*arguments, prefix=without_rights()), out
+
+
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_scan_fails_its_participant_alone(case, app, simulated, quick, tmp_path):
-    break_it, words = BROKEN[case]
-    raw = copy_of(simulated, tmp_path / "raw")
-    break_it(raw / "sub-01" / "anat" / "sub-01_T1w.nii.gz")
-    out = tmp_path / "out"
-    result = app(raw, out, *quick, "--target", "PDw", "-w", tmp_path / "work")
+def test_a_broken_scan_fails_its_participant_with_a_message(case, broken_run):
+    result, out = broken_run
+    if case == "locked" and os.geteuid() == 0 and not without_rights():
+        pytest.skip("root may read everything, and there is no setpriv to change that")
     assert result.code == 1, result.text
-    lines = [line for line in result.text.splitlines() if "sub-01_T1w.nii.gz" in line]
-    assert lines and any(words in line for line in lines), result.text
+    name, words = f"sub-{case}_T1w.nii.gz", BROKEN[case][1]
+    assert any(name in line and words in line for line in result.text.splitlines()), result.text
     assert "Traceback" not in result.text
+    assert not list(out.glob(f"sub-{case}/**/*desc-synth*"))
+    assert name in (out / f"sub-{case}.html").read_text()
+
+
+def test_the_participants_whose_scans_are_whole_are_complete(broken_run):
+    _, out = broken_run
     assert (out / "sub-02/anat/sub-02_space-T1w_desc-synth_PDw.nii.gz").is_file()
-    assert not list((out / "sub-01").glob("**/*desc-synth*"))
-    assert "sub-01_T1w.nii.gz" in (out / "sub-01.html").read_text()
+    assert (out / "sub-02.html").is_file()
 
 
 def test_missing_sources_fail_a_named_target(app, simulated, quick, tmp_path):
@@ -93,30 +125,6 @@ def test_missing_sources_fail_a_named_target(app, simulated, quick, tmp_path):
     assert result.code == 1, result.text
     assert "sub-01: T2w cannot be synthesised" in result.text
     assert (out / "sub-02/anat/sub-02_space-T1w_desc-synth_T2w.nii.gz").is_file()
-
-
-def without_rights() -> tuple[str, ...]:
-    """Return a prefix that takes root's right to read everything away."""
-    if os.geteuid() != 0:
-        return ()
-    if shutil.which("setpriv") is None:
-        pytest.skip("root may read everything, and there is no setpriv to change that")
-    rights = "-dac_override,-dac_read_search"
-    return ("setpriv", f"--inh-caps={rights}", f"--bounding-set={rights}")
-
-
-def test_a_scan_without_read_permission_fails_its_participant_alone(
-    app, simulated, quick, tmp_path
-):
-    raw = copy_of(simulated, tmp_path / "raw")
-    (raw / "sub-01" / "anat" / "sub-01_T1w.nii.gz").chmod(0)
-    out = tmp_path / "out"
-    result = app(
-        *(raw, out, *quick, "--target", "PDw", "-w", tmp_path / "work"), prefix=without_rights()
-    )
-    assert result.code == 1, result.text
-    assert "ermission" in result.text and "sub-01_T1w.nii.gz" in result.text
-    assert (out / "sub-02/anat/sub-02_space-T1w_desc-synth_PDw.nii.gz").is_file()
 
 
 def may_unshare(*options: str) -> bool:
@@ -220,6 +228,7 @@ def test_a_gpu_that_is_not_there_ends_with_2(app, simulated, quick, tmp_path):
 
 def test_existing_outputs_survive_a_failed_run(app, simulated, quick, tmp_path, fingerprints):
     raw = copy_of(simulated, tmp_path / "raw")
+    shutil.rmtree(raw / "sub-02")
     out = tmp_path / "out"
     arguments = (raw, out, *quick, "--target", "PDw", "-w", tmp_path / "work")
     assert app(*arguments).code == 0

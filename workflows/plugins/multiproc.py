@@ -30,7 +30,7 @@ class LocalPlugin(MultiProcPlugin):
         self.failures: list[Failure] = []
         # The pool that MultiProc has made is empty still: workers start with the first node.
         self.pool.shutdown()
-        self.pool = ProcessPoolExecutor(
+        self.pool: ProcessPoolExecutor = ProcessPoolExecutor(
             max_workers=self.processors,
             initializer=start_worker,
             initargs=(str(Path.cwd()), str(log_file)),
