@@ -1,0 +1,208 @@
+"""FSL's BET, FLIRT and FAST as nodes with the same inputs and outputs as the built-in engine's.
+
+The programs get float32 NIfTI files that this app wrote itself, by short names in the node's
+folder: FSL's scripts break on spaces, and its programs on types and headers that the app reads.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nipype.interfaces import fsl
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    CommandLine,
+    File,
+    SimpleInterface,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+from nipype.interfaces.fsl.preprocess import FLIRTInputSpec
+
+from colapipe.errors import MissingToolError, ParticipantError
+from colapipe.fsl import find_fsl
+
+# FLIRT starts from the headers and searches around them: all that a head turns between two scans.
+# Its own default, 90 degrees, takes two to five times as long and finds the same.
+_SEARCH_DEGREES = [-30, 30]
+_FAST_TYPE = {"T1w": 1, "T1ce": 1, "T2w": 2, "FLAIR": 2, "PDw": 3}
+
+
+class _Program:
+    """Mixed into Nipype's class of a program: run the FSL that the app found, write ``.nii.gz``
+    whatever the user's FSLOUTPUTTYPE says, and fail where, and only where, the program does.
+
+    Nipype itself goes on after a failure, except for BET, where any word on stderr is one.
+    """
+
+    _output_type = "NIFTI_GZ"
+    _terminal_output = "allatonce"
+
+    def _run_interface(self, runtime: Any) -> Any:
+        found = find_fsl()
+        if found is None:
+            raise MissingToolError(
+                f"FSL's {self.cmd} is not here. Set FSLDIR to the folder of FSL, or choose "
+                "the built-in engine (--engine builtin)."
+            )
+        self.inputs.environ.update(found.environment())
+        runtime = CommandLine._run_interface(self, runtime)
+        if runtime.returncode != 0:
+            said = f"{runtime.stdout or ''}\n{runtime.stderr or ''}".split("\n")
+            last = next((line.strip() for line in reversed(said) if line.strip()), "none")
+            raise ParticipantError(
+                f"FSL's `{runtime.cmdline}` failed in {runtime.cwd} with exit code "
+                f"{runtime.returncode}; its last words: {last}"
+            )
+        return runtime
+
+
+class BET(_Program, fsl.BET):
+    """Brain extraction."""
+
+
+class _FLIRTInput(FLIRTInputSpec):
+    out_file = File(desc="not written: the app resamples, and only once")
+
+
+class FLIRT(_Program, fsl.FLIRT):
+    """Linear registration that writes its matrix alone."""
+
+    input_spec = _FLIRTInput
+
+
+class FAST(_Program, fsl.FAST):
+    """Tissue segmentation."""
+
+
+class _BrainMaskInput(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True, desc="a scan, with its skull")
+    num_threads = traits.Int(1, usedefault=True, nohash=True, desc="FSL uses one")
+
+
+class _BrainMaskOutput(TraitedSpec):
+    mask_file = File(exists=True, desc="uint8 on the grid of the scan")
+
+
+class BrainMask(SimpleInterface):
+    """BET with its own defaults; no `-R`, which needs the program `dc`."""
+
+    input_spec = _BrainMaskInput
+    output_spec = _BrainMaskOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from colapipe.anatomy.images import load_scan, save_image
+        from colapipe.anatomy.maps import load_mask
+
+        cwd, scan = Path(runtime.cwd), load_scan(self.inputs.in_file)
+        save_image(scan, cwd / "scan.nii")
+        BET(in_file="scan.nii", out_file="brain", mask=True, no_output=True).run(cwd=str(cwd))
+        mask = load_mask(cwd / "brain_mask.nii.gz", scan)
+        if not np.any(mask.dataobj):
+            raise ParticipantError(f"{self.inputs.in_file}: BET finds no brain in this scan")
+        self._results["mask_file"] = str(cwd / "mask.nii.gz")
+        save_image(mask, self._results["mask_file"])
+        return runtime
+
+
+class _RegisterInput(BaseInterfaceInputSpec):
+    moving = File(exists=True, mandatory=True)
+    reference = File(exists=True, mandatory=True)
+    reference_mask = File(exists=True, desc="brain mask of the reference")
+    moving_mask = File(exists=True, desc="brain mask of the moving scan (not used by this engine)")
+    num_threads = traits.Int(1, usedefault=True, nohash=True, desc="FSL uses one")
+
+
+class _RegisterOutput(TraitedSpec):
+    transform = File(exists=True, desc="ITK .txt, moving to reference")
+    identity_kept = traits.Bool(desc="the scans were aligned already")
+    matrix_file = File(exists=True, desc="FSL .mat, moving to reference")
+
+
+class Register(SimpleInterface):
+    """FLIRT, six degrees of freedom, mutual information near the brain; whole heads if there."""
+
+    input_spec = _RegisterInput
+    output_spec = _RegisterOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from colapipe.anatomy.for_fsl import registration_weight
+        from colapipe.anatomy.images import load_scan, save_image
+        from colapipe.anatomy.maps import load_mask
+        from colapipe.anatomy.transforms import read_fsl, write_fsl, write_itk
+
+        cwd, given = Path(runtime.cwd), {}
+        moving, reference = load_scan(self.inputs.moving), load_scan(self.inputs.reference)
+        save_image(moving, cwd / "moving.nii")
+        save_image(reference, cwd / "reference.nii")
+        if isdefined(self.inputs.reference_mask):
+            mask = load_mask(self.inputs.reference_mask, reference)
+            save_image(registration_weight(mask), cwd / "weight.nii")
+            given["ref_weight"] = "weight.nii"
+        # Not -usesqform: FLIRT 5.0.9 scales that start twice where voxels are below 0.75 mm.
+        write_fsl(np.eye(4), cwd / "headers.mat", moving, reference)
+        register_with = FLIRT(
+            in_file="moving.nii",
+            reference="reference.nii",
+            in_matrix_file="headers.mat",
+            out_matrix_file="moving_to_reference.mat",
+            dof=6,
+            cost="mutualinfo",
+            cost_func="mutualinfo",
+            **{f"searchr_{axis}": _SEARCH_DEGREES for axis in "xyz"},
+            **given,
+        )
+        register_with.run(cwd=str(cwd))
+        matrix = read_fsl(cwd / "moving_to_reference.mat", moving, reference)
+        write_itk(matrix, cwd / "transform.txt")
+        self._results.update(
+            transform=str(cwd / "transform.txt"),
+            matrix_file=str(cwd / "moving_to_reference.mat"),
+            identity_kept=False,
+        )
+        return runtime
+
+
+class _TissueInput(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True, desc="a scan, bias-corrected or not")
+    mask_file = File(exists=True, mandatory=True)
+    contrast = traits.Str(mandatory=True)
+    num_threads = traits.Int(1, usedefault=True, nohash=True, desc="FSL uses one")
+
+
+class _TissueOutput(TraitedSpec):
+    csf = File(exists=True)
+    gm = File(exists=True)
+    wm = File(exists=True)
+
+
+class Tissue(SimpleInterface):
+    """FAST with three classes, named by what they look like: ``-t 2`` reverses their numbers."""
+
+    input_spec = _TissueInput
+    output_spec = _TissueOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from colapipe.anatomy.for_fsl import image_for_fast, tissues_from_classes
+        from colapipe.anatomy.images import image_like, load_scan, save_image
+        from colapipe.anatomy.maps import load_array, load_mask
+
+        cwd, contrast = Path(runtime.cwd), self.inputs.contrast
+        scan = load_scan(self.inputs.in_file)
+        brain = image_for_fast(scan, load_mask(self.inputs.mask_file, scan), contrast)
+        save_image(brain, cwd / "brain.nii")
+        FAST(
+            in_files="brain.nii",
+            out_basename="fast",
+            img_type=_FAST_TYPE[contrast],
+            number_classes=3,
+        ).run(cwd=str(cwd))
+        classes = [load_array(cwd / f"fast_pve_{index}.nii.gz") for index in range(3)]
+        tissues = tissues_from_classes(classes, brain, contrast)
+        for name, tissue in zip(("csf", "gm", "wm"), tissues, strict=True):
+            self._results[name] = str(cwd / f"{name}.nii.gz")
+            save_image(image_like(tissue, scan), self._results[name])
+        return runtime
