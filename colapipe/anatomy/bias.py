@@ -9,13 +9,13 @@ from scipy import interpolate
 
 from colapipe.anatomy.images import image_like
 
-# Coil fields vary over centimetres: 4 mm between samples are plenty, and N4's time follows the
+# Coil fields vary over centimetres: 5 mm between samples are plenty, and N4's time follows the
 # number of samples. Thick slices are all kept.
-_SAMPLING_MM = 4.0
+_SAMPLING_MM = 5.0
 _ITERATIONS = (50, 50, 50)
 # N4 takes logarithms: in noise around zero they say nothing of the field.
 _DARKEST = 0.05
-# Below this no field can be told from anatomy (1 000 samples are 4 cm in each direction).
+# Below this no field can be told from anatomy (1000 samples are 5 cm in each direction).
 _FEWEST_SAMPLES = 1000
 _FEWEST_PER_AXIS = 4
 
@@ -91,8 +91,8 @@ def _log_field(
     starts = [(n - 1) % step // 2 for n, step in zip(data.shape, steps, strict=True)]
     coarse = tuple(slice(start, None, step) for start, step in zip(starts, steps, strict=True))
     samples = data[coarse]
-    floor = np.float32(_DARKEST * np.median(data[inside]))
-    used = inside[coarse] & (samples > max(floor, 0))
+    floor = float(_DARKEST * np.median(data[inside]))
+    used = inside[coarse] & (samples > floor)
     if (
         floor <= 0
         or np.count_nonzero(used) < _FEWEST_SAMPLES
@@ -102,7 +102,7 @@ def _log_field(
         return None
 
     # N4 is not told the voxel sizes by an array; SimpleITK's axis order is the reverse of numpy's.
-    scan = sitk.GetImageFromArray(np.where(used, samples, floor))
+    scan = sitk.GetImageFromArray(np.where(used, samples, np.float32(floor)))
     where = sitk.GetImageFromArray(used.astype(np.uint8))
     for itk_image in (scan, where):
         itk_image.SetSpacing([float(z * s) for z, s in zip(zooms, steps, strict=True)][::-1])
