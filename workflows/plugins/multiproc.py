@@ -29,7 +29,6 @@ class LocalPlugin(MultiProcPlugin):
         super().__init__(plugin_args=plugin_args)
         self.failures: list[Failure] = []
         # The pool that MultiProc has made is empty still: workers start with the first node.
-        self.pool.shutdown()
         self.pool: ProcessPoolExecutor = ProcessPoolExecutor(
             max_workers=self.processors,
             initializer=start_worker,
