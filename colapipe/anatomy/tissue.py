@@ -17,13 +17,13 @@ Doubles = npt.NDArray[np.float64]
 # About what a brain mask holds, in the order of TISSUES: where the fit starts, and what it stays
 # near where a histogram alone cannot tell two tissues apart.
 _EXPECTED_FRACTIONS = (0.18, 0.44, 0.38)
-_EXPECTED_WEIGHT = 0.5
+_EXPECTED_WEIGHT = 2.0
 # Beyond these percentiles lie vessels, contrast agent and noise.
 _PERCENTILES = (0.5, 99.5)
 _BINS = 512
 _HISTOGRAM_ITERATIONS = 50
-_FIELD_ITERATIONS = 12
-_CONVERGED = 2e-3
+_FIELD_ITERATIONS = 25
+_CONVERGED = 3e-4
 # Density of what is too bright for any tissue, and how many deviations are too bright.
 _BRIGHT_OUTLIERS = 0.05
 _TOO_BRIGHT = 3.0
