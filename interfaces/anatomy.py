@@ -186,7 +186,6 @@ class _TissueToReferenceInput(BaseInterfaceInputSpec):
     mask_file = File(exists=True, mandatory=True)
     reference = File(exists=True, mandatory=True)
     transform = File(exists=True, desc="ITK .txt; left out for the reference's own maps")
-    lesion = File(exists=True, desc="lesion mask on the reference grid: label 4 of the dseg")
 
 
 class _TissueToReferenceOutput(TraitedSpec):
@@ -194,11 +193,10 @@ class _TissueToReferenceOutput(TraitedSpec):
     gm = File(exists=True)
     wm = File(exists=True)
     mask_file = File(exists=True)
-    dseg = File(exists=True, desc="labels 1 CSF, 2 GM, 3 WM, 4 lesion")
 
 
 class TissueToReference(SimpleInterface):
-    """Bring a contrast's mask and tissue maps to the reference grid, and label the classes."""
+    """Bring a contrast's brain mask and tissue maps to the reference grid."""
 
     input_spec = _TissueToReferenceInput
     output_spec = _TissueToReferenceOutput
@@ -206,7 +204,6 @@ class TissueToReference(SimpleInterface):
     def _run_interface(self, runtime: Any) -> Any:
         from colapipe.anatomy.images import image_like, load_scan, save_image
         from colapipe.anatomy.maps import load_map, load_mask, resample_mask, resample_probabilities
-        from colapipe.anatomy.tissue import labels
         from colapipe.anatomy.transforms import read_itk
 
         inputs, cwd = self.inputs, Path(runtime.cwd)
@@ -214,19 +211,49 @@ class TissueToReference(SimpleInterface):
         mask = resample_mask(load_mask(inputs.mask_file), load_scan(inputs.reference), matrix)
         maps = [load_map(path) for path in (inputs.csf, inputs.gm, inputs.wm)]
         tissues = resample_probabilities(maps, mask, matrix)
-        for index, name in enumerate(("csf", "gm", "wm")):
-            self._results[name] = str(cwd / f"{name}.nii.gz")
-            save_image(image_like(tissues[..., index], mask), self._results[name])
-        lesion = None
-        if isdefined(inputs.lesion):
-            lesion = np.asarray(load_mask(inputs.lesion, mask).dataobj) > 0
-        inside = np.asarray(mask.dataobj) > 0
-        for name, image in (
-            ("mask_file", mask),
-            ("dseg", image_like(labels(tissues, inside, lesion), mask)),
-        ):
+        images = {name: image_like(tissues[..., k], mask) for k, name in enumerate(_TISSUES)}
+        for name, image in {**images, "mask_file": mask}.items():
             self._results[name] = str(cwd / f"{name}.nii.gz")
             save_image(image, self._results[name])
+        return runtime
+
+
+_TISSUES = ("csf", "gm", "wm")
+
+
+class _LabelTissueInput(BaseInterfaceInputSpec):
+    csf = File(exists=True, mandatory=True)
+    gm = File(exists=True, mandatory=True)
+    wm = File(exists=True, mandatory=True)
+    mask_file = File(exists=True, mandatory=True)
+    lesion = File(exists=True, desc="lesion mask on the same grid: label 4")
+
+
+class _LabelTissueOutput(TraitedSpec):
+    dseg = File(exists=True, desc="labels 1 CSF, 2 GM, 3 WM, 4 lesion")
+
+
+class LabelTissue(SimpleInterface):
+    """Label each voxel with its likeliest tissue.
+
+    A node of its own: what knows of lesions must not stand between a scan and a synthesis.
+    """
+
+    input_spec = _LabelTissueInput
+    output_spec = _LabelTissueOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from colapipe.anatomy.images import image_like, save_image
+        from colapipe.anatomy.maps import load_array, load_mask
+        from colapipe.anatomy.tissue import labels
+
+        inputs = self.inputs
+        mask = load_mask(inputs.mask_file)
+        tissues = np.stack([load_array(getattr(inputs, name)) for name in _TISSUES], axis=-1)
+        lesion = load_array(inputs.lesion) > 0 if isdefined(inputs.lesion) else None
+        self._results["dseg"] = str(Path(runtime.cwd) / "dseg.nii.gz")
+        dseg = labels(tissues, np.asarray(mask.dataobj) > 0, lesion)
+        save_image(image_like(dseg, mask), self._results["dseg"])
         return runtime
 
 

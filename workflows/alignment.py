@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nipype.pipeline.engine import Node, Workflow
 
-from colapipe.interfaces.anatomy import LesionToReference, TissueToReference
+from colapipe.interfaces.anatomy import LabelTissue, LesionToReference, TissueToReference
 from colapipe.plan import Space
 from colapipe.workflows import outputs
 from colapipe.workflows.anatomical import init_alignment_wf
@@ -23,8 +23,11 @@ def add_alignment(session: Session, space: Space) -> SpaceFiles:
         outputs.save_contrast(session, contrast, space.reference, files.preproc[contrast])
     lesion = _lesion(session, space)
     for contrast in space.tissue_contrasts:
-        maps = _tissue(session, contrast, space.reference, lesion)
-        outputs.save_tissue(session, contrast, space.reference, maps, lesion=lesion is not None)
+        maps = _tissue(session, contrast, space.reference)
+        label = _label(session, contrast, space.reference, maps, lesion)
+        outputs.save_tissue(
+            session, contrast, space.reference, maps, label, lesion=lesion is not None
+        )
         if contrast == space.reference:
             names = ("mask_file", "csf", "gm", "wm")
             files.maps.update({name: (maps, name) for name in names})
@@ -56,7 +59,7 @@ def _align_contrast(session: Session, contrast: str, reference: str) -> Workflow
     return align_wf
 
 
-def _tissue(session: Session, contrast: str, reference: str, lesion: Source | None) -> Node:
+def _tissue(session: Session, contrast: str, reference: str) -> Node:
     """Add the node that brings a contrast's mask and tissue maps to the reference grid."""
     node = Node(TissueToReference(), name=f"tissue_{contrast}_in_{reference}", mem_gb=1)
     connect = session.workflow.connect
@@ -66,6 +69,16 @@ def _tissue(session: Session, contrast: str, reference: str, lesion: Source | No
     if contrast != reference:
         align_wf = session.transforms[contrast, reference]
         connect(align_wf, "outputnode.transform", node, "transform")
+    return node
+
+
+def _label(
+    session: Session, contrast: str, reference: str, maps: Node, lesion: Source | None
+) -> Node:
+    """Add the node that labels tissues, and lesions if there is a mask of them."""
+    node = Node(LabelTissue(), name=f"label_{contrast}_in_{reference}", mem_gb=0.7)
+    names = ("mask_file", "csf", "gm", "wm")
+    session.workflow.connect([(maps, node, [(name, name) for name in names])])
     if lesion is not None:
         feed(session.workflow, lesion, node, "lesion")
     return node

@@ -38,14 +38,15 @@ def save_contrast(session: Session, contrast: str, reference: str, preproc: Sour
 
 
 def save_tissue(
-    session: Session, contrast: str, reference: str, maps: Node, *, lesion: bool
+    session: Session, contrast: str, reference: str, maps: Node, label: Node, *, lesion: bool
 ) -> None:
     """Save a contrast's brain mask and tissue maps on a reference grid."""
     node = _node(SaveTissue, session, contrast, reference, f"save_tissue_{contrast}_in_{reference}")
     node.inputs.sources = [raw_uri(session, contrast)]
     node.inputs.lesion = lesion
-    names = ("mask_file", "csf", "gm", "wm", "dseg")
+    names = ("mask_file", "csf", "gm", "wm")
     session.workflow.connect([(maps, node, [(name, name) for name in names])])
+    session.workflow.connect(label, "dseg", node, "dseg")
     method = "outputnode.mask_method"
     session.workflow.connect(session.scans[contrast], method, node, "mask_method")
 

@@ -1,0 +1,97 @@
+"""The graph of a run: what reaches a synthesis, and what never does."""
+
+from __future__ import annotations
+
+import networkx as nx
+import pytest
+
+from colapipe.bids.derivatives import Derivative, Found
+from colapipe.bids.reader import Scan
+from colapipe.config import Settings
+from colapipe.model_info import ModelInfo
+from colapipe.plan import Lesion, Request, SessionPlan, choose_targets, plan_spaces
+from colapipe.workflows.base import init_colapipe_wf
+from colapipe.workflows.cache import prepare_graph
+from colapipe.workflows.engines import load_engine
+from colapipe.workflows.run import Run
+
+CONTRASTS = ("T1w", "T2w", "T1ce", "FLAIR")
+
+
+@pytest.fixture
+def make_graph(tmp_path):
+    """Build the graph of a session that evaluates every contrast; returns nodes by full name."""
+
+    def make(
+        lesion_on: str | None = None, engine: str = "builtin", **settings: object
+    ) -> nx.DiGraph:
+        scans = {}
+        for contrast in CONTRASTS:
+            path = tmp_path / f"{contrast}.nii.gz"
+            path.touch()
+            scans[contrast] = Scan(path, f"sub-1/anat/{path.name}", contrast, "1", None)
+        targets, _, _ = choose_targets(CONTRASTS, (), Request(evaluate=True))
+        lesion = None
+        if lesion_on:
+            mask = tmp_path / "lesion.nii.gz"
+            mask.touch()
+            lesion = Lesion(
+                Derivative(mask, "lesion.nii.gz", "lesion", False, None, None), lesion_on
+            )
+        plan = SessionPlan(
+            "1", None, scans, plan_spaces(CONTRASTS, targets), derivatives=Found(), lesion=lesion
+        )
+        model = ModelInfo(tmp_path / "m", "m", "0" * 64, CONTRASTS, 1, 4, 1, "", {})
+        run = Run(
+            settings=Settings(tmp_path, tmp_path / "out", **settings),  # type: ignore[arg-type]
+            engine=load_engine(engine),
+            engine_version="1",
+            model=model,
+            threads=1,
+            use_gpu=False,
+            described={"1": {}},
+        )
+        workflow = init_colapipe_wf([plan], run, tmp_path / "work")
+        return nx.relabel_nodes(
+            prepare_graph(workflow), lambda node: node.fullname.removeprefix("colapipe.sub_1_wf.")
+        )
+
+    return make
+
+
+@pytest.mark.parametrize("engine", ["builtin", "fsl"])
+@pytest.mark.parametrize("target", CONTRASTS)
+def test_no_way_leads_from_a_scan_to_its_own_synthesis(target, engine, make_graph):
+    graph = make_graph(engine=engine)
+    reached = nx.descendants(graph, f"scan_{target}_wf.load_scan")
+    assert f"synth_{target}_wf.synthesise" not in reached
+    assert f"save_synth_{target}" not in reached
+    # The test means something: the scan reaches its score, and the others' syntheses.
+    assert f"synth_{target}_wf.score" in reached
+    other = next(contrast for contrast in CONTRASTS if contrast != target)
+    assert f"synth_{other}_wf.synthesise" in reached
+
+
+def test_lesion_masks_reach_scores_alone(make_graph):
+    graph = make_graph(lesion_on="T1w")
+    reached = nx.descendants(graph, "lesion_in_T1w")
+    assert "synth_T2w_wf.score" in reached
+    assert not any(name.endswith(".synthesise") for name in reached)
+
+
+@pytest.mark.parametrize("drawn_on", ["T1w", "FLAIR"])
+def test_conditioning_gives_the_model_no_mask_that_came_through_the_target(drawn_on, make_graph):
+    graph = make_graph(lesion_on=drawn_on, lesion_conditioning=True)
+    for target in CONTRASTS:
+        reference = "T2w" if target == "T1w" else "T1w"
+        given = f"synth_{target}_wf.synthesise" in nx.descendants(graph, f"lesion_in_{reference}")
+        assert given == (target != drawn_on)
+        assert f"synth_{target}_wf.synthesise" not in nx.descendants(
+            graph, f"scan_{target}_wf.load_scan"
+        )
+
+
+def test_every_scan_is_read_and_masked_once(make_graph):
+    names = list(make_graph().nodes)
+    assert sum(name.endswith("load_scan") for name in names) == len(CONTRASTS)
+    assert len(names) == len(set(names))
