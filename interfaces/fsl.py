@@ -38,6 +38,8 @@ class _Program:
     Nipype itself goes on after a failure, except for BET, where any word on stderr is one.
     """
 
+    cmd: str  # Nipype's
+    inputs: Any
     _output_type = "NIFTI_GZ"
     _terminal_output = "allatonce"
 
@@ -72,6 +74,25 @@ class FLIRT(_Program, fsl.FLIRT):
     """Linear registration that writes its matrix alone."""
 
     input_spec = _FLIRTInput
+
+
+def flirt_rigid(moving: str, reference: str, start: str, weight: str | None = None) -> FLIRT:
+    """Set FLIRT up as this app needs it: rigid, by mutual information, from a start of ours."""
+    # A start in a file, not -usesqform: FLIRT 5.0.9 scales that one twice if voxels are smaller
+    # than 0.75 mm.
+    return FLIRT(
+        in_file=moving,
+        reference=reference,
+        in_matrix_file=start,
+        out_matrix_file="moving_to_reference.mat",
+        dof=6,
+        cost="mutualinfo",
+        cost_func="mutualinfo",
+        searchr_x=_SEARCH_DEGREES,
+        searchr_y=_SEARCH_DEGREES,
+        searchr_z=_SEARCH_DEGREES,
+        **({} if weight is None else {"ref_weight": weight}),
+    )
 
 
 class FAST(_Program, fsl.FAST):
@@ -134,28 +155,15 @@ class Register(SimpleInterface):
         from colapipe.anatomy.maps import load_mask
         from colapipe.anatomy.transforms import read_fsl, write_fsl, write_itk
 
-        cwd, given = Path(runtime.cwd), {}
+        cwd, weight = Path(runtime.cwd), None
         moving, reference = load_scan(self.inputs.moving), load_scan(self.inputs.reference)
         save_image(moving, cwd / "moving.nii")
         save_image(reference, cwd / "reference.nii")
         if isdefined(self.inputs.reference_mask):
-            mask = load_mask(self.inputs.reference_mask, reference)
-            save_image(registration_weight(mask), cwd / "weight.nii")
-            given["ref_weight"] = "weight.nii"
-        # Not -usesqform: FLIRT 5.0.9 scales that start twice where voxels are below 0.75 mm.
+            mask, weight = load_mask(self.inputs.reference_mask, reference), "weight.nii"
+            save_image(registration_weight(mask), cwd / weight)
         write_fsl(np.eye(4), cwd / "headers.mat", moving, reference)
-        register_with = FLIRT(
-            in_file="moving.nii",
-            reference="reference.nii",
-            in_matrix_file="headers.mat",
-            out_matrix_file="moving_to_reference.mat",
-            dof=6,
-            cost="mutualinfo",
-            cost_func="mutualinfo",
-            **{f"searchr_{axis}": _SEARCH_DEGREES for axis in "xyz"},
-            **given,
-        )
-        register_with.run(cwd=str(cwd))
+        flirt_rigid("moving.nii", "reference.nii", "headers.mat", weight).run(cwd=str(cwd))
         matrix = read_fsl(cwd / "moving_to_reference.mat", moving, reference)
         write_itk(matrix, cwd / "transform.txt")
         self._results.update(
