@@ -76,7 +76,7 @@ class FLIRT(_Program, fsl.FLIRT):
     input_spec = _FLIRTInput
 
 
-def flirt_rigid(moving: str, reference: str, start: str, weight: str | None = None) -> FLIRT:
+def rigid_flirt(moving: str, reference: str, start: str, weight: str | None = None) -> FLIRT:
     """Set FLIRT up as this app needs it: rigid, by mutual information, from a start of ours."""
     # A start in a file, not -usesqform: FLIRT 5.0.9 scales that one twice if voxels are smaller
     # than 0.75 mm.
@@ -99,16 +99,29 @@ class FAST(_Program, fsl.FAST):
     """Tissue segmentation."""
 
 
-class _BrainMaskInput(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="a scan, with its skull")
+class _Input(BaseInterfaceInputSpec):
     num_threads = traits.Int(1, usedefault=True, nohash=True, desc="FSL uses one")
+    fsl_version = traits.Str(desc="found here; being hashed, it makes another FSL compute anew")
+
+
+class _Node(SimpleInterface):
+    """A job of the engine, done by FSL."""
+
+    def __init__(self, **inputs: Any) -> None:
+        super().__init__(**inputs)
+        if (found := find_fsl()) is not None:
+            self.inputs.fsl_version = found.version
+
+
+class _BrainMaskInput(_Input):
+    in_file = File(exists=True, mandatory=True, desc="a scan, with its skull")
 
 
 class _BrainMaskOutput(TraitedSpec):
     mask_file = File(exists=True, desc="uint8 on the grid of the scan")
 
 
-class BrainMask(SimpleInterface):
+class BrainMask(_Node):
     """BET with its own defaults; no `-R`, which needs the program `dc`."""
 
     input_spec = _BrainMaskInput
@@ -129,21 +142,19 @@ class BrainMask(SimpleInterface):
         return runtime
 
 
-class _RegisterInput(BaseInterfaceInputSpec):
+class _RegisterInput(_Input):
     moving = File(exists=True, mandatory=True)
     reference = File(exists=True, mandatory=True)
     reference_mask = File(exists=True, desc="brain mask of the reference")
     moving_mask = File(exists=True, desc="brain mask of the moving scan (not used by this engine)")
-    num_threads = traits.Int(1, usedefault=True, nohash=True, desc="FSL uses one")
 
 
 class _RegisterOutput(TraitedSpec):
     transform = File(exists=True, desc="ITK .txt, moving to reference")
     identity_kept = traits.Bool(desc="the scans were aligned already")
-    matrix_file = File(exists=True, desc="FSL .mat, moving to reference")
 
 
-class Register(SimpleInterface):
+class Register(_Node):
     """FLIRT, six degrees of freedom, mutual information near the brain; whole heads if there."""
 
     input_spec = _RegisterInput
@@ -153,32 +164,33 @@ class Register(SimpleInterface):
         from colapipe.anatomy.for_fsl import registration_weight
         from colapipe.anatomy.images import load_scan, save_image
         from colapipe.anatomy.maps import load_mask
+        from colapipe.anatomy.registration import aligned_at_identity
         from colapipe.anatomy.transforms import read_fsl, write_fsl, write_itk
 
-        cwd, weight = Path(runtime.cwd), None
+        cwd, mask, weight = Path(runtime.cwd), None, None
         moving, reference = load_scan(self.inputs.moving), load_scan(self.inputs.reference)
-        save_image(moving, cwd / "moving.nii")
-        save_image(reference, cwd / "reference.nii")
         if isdefined(self.inputs.reference_mask):
-            mask, weight = load_mask(self.inputs.reference_mask, reference), "weight.nii"
-            save_image(registration_weight(mask), cwd / weight)
-        write_fsl(np.eye(4), cwd / "headers.mat", moving, reference)
-        flirt_rigid("moving.nii", "reference.nii", "headers.mat", weight).run(cwd=str(cwd))
-        matrix = read_fsl(cwd / "moving_to_reference.mat", moving, reference)
+            mask = load_mask(self.inputs.reference_mask, reference)
+        matrix = np.eye(4)
+        kept = aligned_at_identity(moving, reference, mask, threads=self.inputs.num_threads)
+        if not kept:
+            save_image(moving, cwd / "moving.nii")
+            save_image(reference, cwd / "reference.nii")
+            write_fsl(matrix, cwd / "headers.mat", moving, reference)
+            if mask is not None:
+                weight = "weight.nii"
+                save_image(registration_weight(mask), cwd / weight)
+            rigid_flirt("moving.nii", "reference.nii", "headers.mat", weight).run(cwd=str(cwd))
+            matrix = read_fsl(cwd / "moving_to_reference.mat", moving, reference)
         write_itk(matrix, cwd / "transform.txt")
-        self._results.update(
-            transform=str(cwd / "transform.txt"),
-            matrix_file=str(cwd / "moving_to_reference.mat"),
-            identity_kept=False,
-        )
+        self._results.update(transform=str(cwd / "transform.txt"), identity_kept=kept)
         return runtime
 
 
-class _TissueInput(BaseInterfaceInputSpec):
+class _TissueInput(_Input):
     in_file = File(exists=True, mandatory=True, desc="a scan, bias-corrected or not")
     mask_file = File(exists=True, mandatory=True)
     contrast = traits.Str(mandatory=True)
-    num_threads = traits.Int(1, usedefault=True, nohash=True, desc="FSL uses one")
 
 
 class _TissueOutput(TraitedSpec):
@@ -187,7 +199,7 @@ class _TissueOutput(TraitedSpec):
     wm = File(exists=True)
 
 
-class Tissue(SimpleInterface):
+class Tissue(_Node):
     """FAST with three classes, named by what they look like: ``-t 2`` reverses their numbers."""
 
     input_spec = _TissueInput

@@ -9,7 +9,8 @@ from nibabel.nifti1 import Nifti1Image
 from scipy import ndimage
 
 from colapipe.anatomy.images import image_like
-from colapipe.contrasts import TISSUES, intensity_order
+from colapipe.anatomy.tissue import order_classes
+from colapipe.contrasts import intensity_order
 from colapipe.errors import ParticipantError
 
 # The edge of the brain and the skull help; jaw, neck and scalp move. Of whole heads, brains alone
@@ -18,10 +19,11 @@ from colapipe.errors import ParticipantError
 _MARGIN_MM = 10.0
 
 _MEDIAN = 1000.0
-# FAST works on the logarithm, where a few voxels of bone, air or vessels at the rim of a brain
-# mask lie so far out that they become a class, and white matter loses its own (T2w: Dice with the
-# classes of T1w 0.12 instead of 0.72). Nothing darker than this part of the median is tissue.
-_DARKEST = {"CSF": 0.1, "WM": 0.5}
+# FAST works on the logarithm, where vessels, bone and air at the rim of a brain mask lie so far
+# out that they become a class, and white matter loses its own. Where fluid is bright, the darkest
+# tenth is lifted to what is brighter; where fluid is dark, it is only kept away from zero.
+_LIFTED_PERCENT = 10
+_DARKEST_FLUID = 0.1  # of the median
 
 
 def registration_weight(mask: Nifti1Image) -> Nifti1Image:
@@ -43,7 +45,7 @@ def registration_weight(mask: Nifti1Image) -> Nifti1Image:
 
 
 def image_for_fast(scan: Nifti1Image, mask: Nifti1Image, contrast: str) -> Nifti1Image:
-    """Scale a scan to a median of 1000 in the brain, and lift what is darker than any tissue.
+    """Scale a scan to a median of 1000 in the brain, and lift what is too dark to be tissue.
 
     FAST takes the image where it is above 0 for the brain, and works on ``log(image + 1)``, so
     that its result depends on the units of the scan.
@@ -75,8 +77,11 @@ def image_for_fast(scan: Nifti1Image, mask: Nifti1Image, contrast: str) -> Nifti
             f"{np.count_nonzero(inside)} voxels is {median:g}, expected a positive one. "
             "Check the scan and its mask."
         )
-    darkest = _MEDIAN * _DARKEST[intensity_order(contrast)[0]]
-    lifted = np.maximum(data * (_MEDIAN / median), darkest)
+    if intensity_order(contrast)[0] == "CSF":
+        darkest = _DARKEST_FLUID * median
+    else:
+        darkest = max(float(np.percentile(data[inside], _LIFTED_PERCENT)), _DARKEST_FLUID * median)
+    lifted = np.maximum(data, darkest) * (_MEDIAN / median)
     return image_like(np.where(inside, lifted, 0).astype(np.float32), scan)
 
 
@@ -116,26 +121,5 @@ def tissues_from_classes(
     means = [float((fraction * data).sum() / fraction.sum()) for fraction in fractions]
     total = np.maximum(sum(fractions), np.finfo(np.float32).tiny)
     return [
-        (fractions[index] / total).astype(np.float32)
-        for index in order_by_intensity(means, contrast)
+        (fractions[index] / total).astype(np.float32) for index in order_classes(means, contrast)
     ]
-
-
-def order_by_intensity(class_means: Sequence[float], contrast: str) -> list[int]:
-    """Tell which class is CSF, which GM and which WM.
-
-    Parameters
-    ----------
-    class_means : sequence of 3 float
-        Mean intensity of each class, in any order.
-    contrast : str
-        One of ``CONTRASTS``.
-
-    Returns
-    -------
-    list of int
-        Indices of the CSF, GM and WM class.
-    """
-    dark_to_bright = np.argsort(class_means)
-    order = intensity_order(contrast)
-    return [int(dark_to_bright[order.index(tissue)]) for tissue in TISSUES]

@@ -10,7 +10,6 @@ import pytest
 
 from colapipe.anatomy.for_fsl import (
     image_for_fast,
-    order_by_intensity,
     registration_weight,
     tissues_from_classes,
 )
@@ -32,13 +31,6 @@ def test_classes_are_named_by_intensity_however_they_are_numbered(
     truth = np.eye(3).reshape(3, 3, 1, 1)  # one voxel of each tissue
     named = tissues_from_classes([truth[i] for i in numbering], image(scan), contrast)
     np.testing.assert_array_equal(named, truth)
-
-
-def test_the_brightest_class_is_fluid_in_t2w_and_white_matter_in_t1w() -> None:
-    means = [700.0, 300.0, 500.0]
-    assert order_by_intensity(means, "T1w") == [1, 2, 0]
-    assert order_by_intensity(means, "T2w") == [0, 2, 1]
-    assert order_by_intensity(means, "FLAIR") == [1, 0, 2]
 
 
 def test_fractions_sum_to_one_in_the_brain_and_are_zero_outside() -> None:
@@ -71,14 +63,26 @@ def test_fast_gets_the_same_image_whatever_the_units_of_the_scan(units: float) -
     assert not prepared[0].any()
 
 
-@pytest.mark.parametrize(("contrast", "darkest"), [("T1w", 100), ("FLAIR", 100), ("T2w", 500)])
-def test_every_voxel_of_the_mask_is_in_the_brain_of_fast(contrast: str, darkest: float) -> None:
+@pytest.mark.parametrize("contrast", CONTRASTS)
+def test_every_voxel_of_the_mask_is_in_the_brain_of_fast(contrast: str) -> None:
     scan = np.full((4, 4, 4), 80, np.float32)
     scan[0], scan[1, 0] = 0, -30
-    mask = np.ones(scan.shape, np.uint8)
-    prepared = np.asarray(image_for_fast(image(scan), image(mask), contrast).dataobj)
-    assert prepared.min() == pytest.approx(darkest)
+    mask = image(np.ones(scan.shape, np.uint8))
+    prepared = np.asarray(image_for_fast(image(scan), mask, contrast).dataobj)
+    assert prepared.min() == pytest.approx(100)
     assert prepared[3, 3, 3] == pytest.approx(1000)
+
+
+def test_what_is_darker_than_tissue_is_lifted_where_fluid_is_bright_and_kept_where_it_is_dark() -> (
+    None
+):
+    scan = np.linspace(1, 101, 1001, dtype=np.float32).reshape(7, 11, 13)
+    mask = image(np.ones(scan.shape, np.uint8))
+    of_t2w = np.asarray(image_for_fast(image(scan), mask, "T2w").dataobj)
+    of_t1w = np.asarray(image_for_fast(image(scan), mask, "T1w").dataobj)
+    assert np.mean(of_t2w == of_t2w.min()) == pytest.approx(0.1, abs=0.002)
+    assert np.mean(of_t1w == of_t1w.min()) == pytest.approx(0.04, abs=0.002)
+    np.testing.assert_allclose(of_t1w.ravel()[150:], of_t2w.ravel()[150:])
 
 
 @pytest.mark.parametrize("scan", [np.zeros((3, 3, 3)), np.full((3, 3, 3), -4.0)])

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from nipype.pipeline.engine import Node
+from scipy import ndimage
 
 from colapipe.anatomy.images import same_grid
-from colapipe.anatomy.transforms import read_fsl, read_itk
+from colapipe.anatomy.transforms import read_itk
 from colapipe.errors import ColapipeError, MissingToolError, ParticipantError
 from colapipe.fsl import PROGRAMS
 from colapipe.interfaces import fsl
@@ -98,7 +99,7 @@ def ones(image: nib.Nifti1Image) -> nib.Nifti1Image:
 def test_flirt_is_asked_for_a_matrix_and_no_image() -> None:
     for path in ("moving.nii", "reference.nii", "weight.nii"):
         Path(path).touch()
-    command = fsl.flirt_rigid("moving.nii", "reference.nii", "start.mat", "weight.nii").cmdline
+    command = fsl.rigid_flirt("moving.nii", "reference.nii", "start.mat", "weight.nii").cmdline
     assert command.split() == [
         *("flirt", "-in", "moving.nii", "-ref", "reference.nii"),
         *("-omat", "moving_to_reference.mat", "-cost", "mutualinfo"),
@@ -153,23 +154,36 @@ def test_flirt_starts_where_the_headers_put_the_scans(
 ) -> None:
     reference = steps()
     other = nib.Nifti1Image(np.asarray(reference.dataobj)[::-1, :, :4], np.diag([2.0, 2, 2, 1]))
-    outputs = (
-        fsl.Register(
-            moving=save(other, tmp_path / "moving.nii.gz"),
-            reference=save(reference, tmp_path / "reference.nii.gz"),
-            reference_mask=save(ones(reference), tmp_path / "mask.nii.gz"),
-        )
-        .run(cwd=str(folder))
-        .outputs
+    node = fsl.Register(
+        moving=save(other, tmp_path / "moving.nii.gz"),
+        reference=save(reference, tmp_path / "reference.nii.gz"),
+        reference_mask=save(ones(reference), tmp_path / "mask.nii.gz"),
     )
+    outputs = node.run(cwd=str(folder)).outputs
     # The stand-in answers with its start.
     np.testing.assert_allclose(read_itk(outputs.transform), np.eye(4), atol=1e-6)
-    matrix = read_fsl(outputs.matrix_file, other, reference)
-    np.testing.assert_allclose(matrix, np.eye(4), atol=1e-6)
     assert outputs.identity_kept is False
     words = stand_in("flirt")["words"]
-    assert "-out" not in words
     assert words[words.index("-refweight") + 1] == "weight.nii"
+
+
+def test_scans_that_are_aligned_keep_their_voxels_and_no_program_runs(
+    tmp_path: Path, folder: Path, stand_in: Call
+) -> None:
+    rng = np.random.default_rng(0)
+    blobs = ndimage.gaussian_filter(rng.normal(size=(48, 48, 48)), 4).astype(np.float32)
+    reference = nib.Nifti1Image(blobs - blobs.min(), np.diag([3.0, 3, 3, 1]))
+    other = nib.Nifti1Image((blobs.max() - blobs) ** 2, reference.affine)
+    node = fsl.Register(
+        moving=save(other, tmp_path / "moving.nii.gz"),
+        reference=save(reference, tmp_path / "reference.nii.gz"),
+        reference_mask=save(ones(reference), tmp_path / "mask.nii.gz"),
+    )
+    outputs = node.run(cwd=str(folder)).outputs
+    assert outputs.identity_kept is True
+    np.testing.assert_array_equal(read_itk(outputs.transform), np.eye(4))
+    with pytest.raises(FileNotFoundError):
+        stand_in("flirt")
 
 
 @pytest.mark.parametrize(
@@ -227,6 +241,15 @@ def test_without_fsl_the_error_says_what_to_do(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MissingToolError, match="--engine builtin"):
         fsl.BrainMask(in_file=save(steps(), tmp_path / "scan.nii")).run(cwd=str(folder))
+
+
+def test_another_version_of_fsl_computes_anew(tmp_path: Path, stand_in: Call) -> None:
+    path = save(steps(), tmp_path / "scan.nii.gz")
+    before = fsl.BrainMask(in_file=path).inputs.get_hashval()
+    (tmp_path / "fsl" / "etc").mkdir()
+    (tmp_path / "fsl" / "etc" / "fslversion").write_text("6.0.7.4")
+    assert fsl.BrainMask(in_file=path).inputs.get_hashval() != before
+    assert fsl.BrainMask(in_file=path, num_threads=4).inputs.fsl_version == "6.0.7.4"
 
 
 def test_a_node_of_a_workflow_finds_its_files(tmp_path: Path, stand_in: Call) -> None:
