@@ -293,7 +293,8 @@ def _fractions(
         likelihood = np.exp(mixed.log_density(centres)).mean(axis=0)
         log_likelihood.append(np.log(np.maximum(likelihood, 1e-30)))
         difference = classes.means[a] - classes.means[b]
-        part = np.clip((centres - classes.means[b]) / difference, 0, 1)
+        # Two classes coincide where an image has fewer than three grey levels.
+        part = np.clip((centres - classes.means[b]) / (difference or 1e-6), 0, 1)
         composition = np.zeros((_BINS, 3))
         composition[:, a], composition[:, b] = part, 1 - part
         compositions.append(composition)
