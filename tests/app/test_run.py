@@ -169,3 +169,18 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(app, simulated, quick, tmp
     assert result.code == 0
     assert "sub-02" in result.text and "T2w" in result.text
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.fsl
+@pytest.mark.slow
+def test_both_engines_write_the_same_files(finished, app, simulated, quick, tmp_path):
+    _, builtin, _, _ = finished
+    arguments = ["fsl" if word == "builtin" else word for word in quick]
+    who = ("--participant-label", "02", "--samples", 2, "-w", tmp_path / "work")
+    result = app(simulated, tmp_path / "out", *arguments, *who)
+    assert result.code == 0, result.text
+
+    def names(folder: Path) -> list[str]:
+        return sorted(path.name for path in (folder / "sub-02").rglob("*.*"))
+
+    assert names(tmp_path / "out") == names(builtin)
