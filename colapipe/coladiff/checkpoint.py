@@ -63,6 +63,7 @@ def make_metadata(
     sampler: str = "ddim",
     steps: int = 4,
     samples: int = 1,
+    sampled_steps: int | None = None,
     split_sha256: str | None = None,
     **extra: Any,
 ) -> dict[str, Any]:
@@ -82,6 +83,9 @@ def make_metadata(
         Fewest source contrasts it accepts.
     sampler, steps, samples
         Defaults of a run.
+    sampled_steps : int, optional
+        Default steps of a run with several samples; as ``steps`` if not given. The samples of a
+        single step hardly differ, so their standard deviation would promise too much.
     split_sha256 : str, optional
         Which participants it was trained on.
     """
@@ -94,7 +98,12 @@ def make_metadata(
         "contrasts": list(configuration.contrasts),
         "min_sources": min_sources,
         "latent": {"mean": latent_mean, "std": latent_std},
-        "defaults": {"sampler": sampler, "steps": steps, "samples": samples},
+        "defaults": {
+            "sampler": sampler,
+            "steps": steps,
+            "samples": samples,
+            "sampled_steps": sampled_steps or steps,
+        },
         "calibration": None,
         "training_data": training_data,
         "split_sha256": split_sha256,
@@ -274,9 +283,11 @@ def _check(path: Path, header: Any) -> dict[str, Any]:
             raise CheckpointError(f"{path}: 'latent' needs a {statistic} for each latent channel")
         if statistic == "std" and min(values) <= 0:
             raise CheckpointError(f"{path}: a standard deviation of 'latent' is not positive")
-    defaults = metadata["defaults"]
+    # Files of before there were two defaults have one for both.
+    defaults = {"sampled_steps": metadata["defaults"].get("steps"), **metadata["defaults"]}
     if not isinstance(defaults.get("sampler"), str) or any(
-        type(defaults.get(key)) is not int or defaults[key] < 1 for key in ("steps", "samples")
+        type(defaults.get(key)) is not int or defaults[key] < 1
+        for key in ("steps", "samples", "sampled_steps")
     ):
         raise CheckpointError(f"{path}: 'defaults' needs a sampler, steps and samples")
-    return metadata
+    return {**metadata, "defaults": defaults}

@@ -176,7 +176,8 @@ class CoLaDiff:
         slice_ids : sequence of int, optional
             What the slices are called when their noise is drawn; 0, 1, 2 ... by default.
         steps, samples : int, optional
-            Steps of the sampler and images per slice; the checkpoint's defaults.
+            Steps of the sampler and images per slice; the checkpoint's defaults, which may have
+            more steps for several samples than for one.
         seed : int
             Of the dataset.
         batch_size : int
@@ -215,8 +216,9 @@ class CoLaDiff:
         if len(ids) != count:
             raise ValueError(f"there are {count} slices, but {len(ids)} slice_ids")
         defaults = self.metadata["defaults"]
-        steps = defaults["steps"] if steps is None else steps
         samples = defaults["samples"] if samples is None else samples
+        if steps is None:
+            steps = defaults["steps" if samples == 1 else "sampled_steps"]
         sampler = defaults["sampler"] if sampler is None else sampler
         if sampler not in SAMPLERS:
             raise ValueError(f"unknown sampler {sampler!r}; known are {sorted(SAMPLERS)}")

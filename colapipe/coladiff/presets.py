@@ -26,6 +26,7 @@ def write_nano_checkpoint(
     min_sources: int = 1,
     steps: int = 2,
     samples: int = 1,
+    sampled_steps: int | None = None,
     seed: int = 0,
 ) -> Path:
     """Write an untrained model of a few thousand parameters, in a second: for tests and trials.
@@ -37,7 +38,7 @@ def write_nano_checkpoint(
     path : Path
         The ``.safetensors`` file to write.
     contrasts : tuple of str
-    min_sources, steps, samples : int
+    min_sources, steps, samples, sampled_steps : int
         As in a checkpoint's description.
     seed : int
         Of the random weights.
@@ -76,6 +77,7 @@ def write_nano_checkpoint(
         min_sources=min_sources,
         steps=steps,
         samples=samples,
+        sampled_steps=sampled_steps,
     )
     save_checkpoint(path, network.state_dict(), metadata)
     return path

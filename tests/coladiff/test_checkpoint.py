@@ -44,7 +44,12 @@ def test_a_checkpoint_comes_back_as_it_was_written(nano: Path, tmp_path: Path) -
     save_checkpoint(again, tensors, metadata)
     assert again.read_bytes() == nano.read_bytes()
     assert read_metadata(nano) == metadata
-    assert metadata["defaults"] == {"sampler": "ddim", "steps": 2, "samples": 1}
+    assert metadata["defaults"] == {
+        "sampler": "ddim",
+        "steps": 2,
+        "samples": 1,
+        "sampled_steps": 2,
+    }
     assert metadata["calibration"] is None
     model = CoLaDiff.load(nano)
     for name, tensor in model.network.state_dict().items():
@@ -159,6 +164,11 @@ def test_a_wrong_description_is_refused_by_name(
     with pytest.raises(CheckpointError, match=word) as error:
         CoLaDiff.load(nano)
     assert str(nano) in str(error.value)
+
+
+def test_a_file_without_a_default_for_several_samples_has_one_for_both(nano: Path) -> None:
+    rewrite(nano, {"defaults": {"sampler": "ddim", "steps": 3, "samples": 1}})
+    assert read_metadata(nano)["defaults"]["sampled_steps"] == 3
 
 
 def test_tensors_that_do_not_fit_the_configuration_are_refused(nano: Path) -> None:

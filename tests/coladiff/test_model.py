@@ -68,6 +68,14 @@ def test_one_sample_has_no_standard_deviation(model: CoLaDiff, scan: dict[str, A
     assert model.synthesise(**scan).std is None
 
 
+def test_several_samples_may_take_more_steps_than_one(scan: dict[str, Any], tmp_path: Path) -> None:
+    path = write_nano_checkpoint(tmp_path / "m.safetensors", steps=1, sampled_steps=3)
+    model = CoLaDiff.load(path)
+    assert model.synthesise(**scan).info["steps"] == 1
+    assert model.synthesise(**scan, samples=2).info["steps"] == 3
+    assert model.synthesise(**scan, samples=2, steps=2).info["steps"] == 2
+
+
 def test_the_batch_size_does_not_matter(model: CoLaDiff, scan: dict[str, Any]) -> None:
     one = model.synthesise(**scan, samples=2, batch_size=1)
     many = model.synthesise(**scan, samples=2, batch_size=8)
