@@ -96,7 +96,10 @@ def ones(image: nib.Nifti1Image) -> nib.Nifti1Image:
     return nib.Nifti1Image(np.ones(image.shape, np.uint8), image.affine)
 
 
-def test_flirt_is_asked_for_a_matrix_and_no_image() -> None:
+def test_flirt_is_asked_for_a_matrix_and_no_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     for path in ("moving.nii", "reference.nii", "weight.nii"):
         Path(path).touch()
     command = fsl.rigid_flirt("moving.nii", "reference.nii", "start.mat", "weight.nii").cmdline
