@@ -13,9 +13,9 @@ from colapipe.anatomy.tissue import order_classes
 from colapipe.contrasts import intensity_order
 from colapipe.errors import ParticipantError
 
-# The edge of the brain and the skull help; jaw, neck and scalp move. Of whole heads, brains alone
-# and weights on the brain with margins of 0 and 10 mm, this one left most mutual information in
-# the brain on clinical scans (benchmarks/engines.py).
+# The edge of the brain and the skull help; jaw, neck and scalp move. On six pairs of clinical scans
+# this margin left more mutual information in the brain than whole heads or brains alone, and as
+# much as no margin at less work.
 _MARGIN_MM = 10.0
 
 _MEDIAN = 1000.0
