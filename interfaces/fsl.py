@@ -26,7 +26,7 @@ from colapipe.errors import MissingToolError, ParticipantError
 from colapipe.fsl import find_fsl
 
 # FLIRT starts from the headers and searches around them: all that a head turns between two scans.
-# Its own default, 90 degrees, takes two to five times as long and finds the same.
+# Its own default, 90 degrees, takes 1.4 to 1.5 times as long and ends within 0.04 mm of it.
 _SEARCH_DEGREES = [-30, 30]
 _FAST_TYPE = {"T1w": 1, "T1ce": 1, "T2w": 2, "FLAIR": 2, "PDw": 3}
 

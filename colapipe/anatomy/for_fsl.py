@@ -15,7 +15,7 @@ from colapipe.errors import ParticipantError
 
 # The edge of the brain and the skull help; jaw, neck and scalp move. On six pairs of clinical scans
 # this margin left more mutual information in the brain than whole heads or brains alone, and as
-# much as no margin at less work.
+# much as no margin.
 _MARGIN_MM = 10.0
 
 _MEDIAN = 1000.0
