@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
+from traceback import format_exception
 from typing import Any
 
-from nipype.pipeline.plugins.multiproc import MultiProcPlugin
+from nipype.pipeline.plugins.multiproc import MultiProcPlugin, run_node
 
 from colapipe.failures import Failure
 
@@ -28,14 +31,42 @@ class LocalPlugin(MultiProcPlugin):
     def __init__(self, plugin_args: dict[str, Any], log_file: Path) -> None:
         super().__init__(plugin_args=plugin_args)
         self.failures: list[Failure] = []
+        self._log_file = log_file
         # The pool that MultiProc has made is empty still: workers start with the first node.
-        self.pool: ProcessPoolExecutor = ProcessPoolExecutor(
+        self.pool: ProcessPoolExecutor = self._make_pool()
+
+    def _make_pool(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(
             max_workers=self.processors,
             initializer=start_worker,
-            initargs=(str(Path.cwd()), str(log_file)),
+            initargs=(str(Path.cwd()), str(self._log_file)),
             # A process forked from this one could not use a GPU, and would inherit its threads.
             mp_context=multiprocessing.get_context("forkserver"),
         )
+
+    def _submit_job(self, node: Any, updatehash: bool = False) -> int:
+        self._taskid += 1
+        task = (run_node, node, updatehash, self._taskid)
+        try:
+            future = self.pool.submit(*task)
+        except BrokenProcessPool:
+            self.pool = self._make_pool()
+            future = self.pool.submit(*task)
+        self._task_obj[self._taskid] = future
+        future.add_done_callback(partial(self._keep_result, self._taskid))
+        return int(self._taskid)
+
+    def _keep_result(self, taskid: int, future: Future[dict[str, Any]]) -> None:
+        """Keep what a worker answered. One that cannot answer is a failed node, not a riddle.
+
+        MultiProc's own callback lets the error of a full disk or of a killed worker pass, and then
+        waits for ever.
+        """
+        try:
+            result = future.result()
+        except Exception as err:
+            result = {"result": None, "traceback": format_exception(err), "taskid": taskid}
+        self._taskresult[taskid] = result
 
     def _report_crash(self, node: Any, result: dict[str, Any] | None = None) -> str:
         crash_file: str = super()._report_crash(node, result=result)
