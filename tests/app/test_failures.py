@@ -142,6 +142,7 @@ def test_a_full_disk_is_said_and_ends_with_74(full, app, simulated, quick, tmp_p
     mount = f"mount -t tmpfs -o size=1200k tmpfs '{small}' && exec \"$@\""
     result = app(
         *(simulated, tmp_path / "out", *quick, "--target", "PDw", "-w", tmp_path / "work"),
+        *("--participant-label", "02"),
         prefix=("unshare", "-m", "sh", "-c", mount, "sh"),
     )
     assert result.code == 74, result.text
