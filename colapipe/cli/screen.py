@@ -40,6 +40,8 @@ class Screen:
         """Write everything that is said from now on to a file, too."""
         for old in list(self._logger.handlers):
             self._logger.removeHandler(old)
+        # A log that cannot be written (the disk is full) is no reason to print its stack.
+        logging.raiseExceptions = False
         handler = logging.FileHandler(path, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s"))
         self._logger.addHandler(handler)
