@@ -46,12 +46,12 @@ class LocalPlugin(MultiProcPlugin):
 
     def _submit_job(self, node: Any, updatehash: bool = False) -> int:
         self._taskid += 1
-        task = (run_node, node, updatehash, self._taskid)
+        task = partial(run_node, node, updatehash, self._taskid)
         try:
-            future = self.pool.submit(*task)
+            future = self.pool.submit(task)
         except BrokenProcessPool:
             self.pool = self._make_pool()
-            future = self.pool.submit(*task)
+            future = self.pool.submit(task)
         self._task_obj[self._taskid] = future
         future.add_done_callback(partial(self._keep_result, self._taskid))
         return int(self._taskid)
