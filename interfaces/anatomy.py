@@ -44,6 +44,9 @@ class _ChooseBrainMaskInput(BaseInterfaceInputSpec):
     engine_mask = File(exists=True, desc="the engine's mask; not needed with mode='skip'")
     existing_mask = File(exists=True, desc="a mask that somebody made before; it is used as it is")
     mode = traits.Enum("auto", "skip", "force", usedefault=True, desc="--skull-strip")
+    second_opinion = traits.Bool(
+        False, usedefault=True, desc="ask deepbet, too: BET cuts into brains without a skull"
+    )
 
 
 class _ChooseBrainMaskOutput(TraitedSpec):
@@ -59,7 +62,12 @@ class ChooseBrainMask(SimpleInterface):
     output_spec = _ChooseBrainMaskOutput
 
     def _run_interface(self, runtime: Any) -> Any:
-        from colapipe.anatomy.brainmask import is_brain_extracted, support_mask
+        from colapipe.anatomy.brainmask import (
+            brain_mask,
+            has_constant_background,
+            is_brain_extracted,
+            support_mask,
+        )
         from colapipe.anatomy.images import load_scan, save_image
         from colapipe.anatomy.maps import load_mask, resample_mask
 
@@ -73,7 +81,13 @@ class ChooseBrainMask(SimpleInterface):
             mask, extracted, method = support_mask(scan), True, "support"
         else:
             mask = load_mask(self.inputs.engine_mask, scan)
-            if self.inputs.mode == "auto" and is_brain_extracted(scan, mask):
+            extracted = self.inputs.mode == "auto" and is_brain_extracted(scan, mask)
+            if self.inputs.mode == "auto" and not extracted and self.inputs.second_opinion:
+                # Only a constant background makes it worth the seconds.
+                extracted = has_constant_background(scan) and is_brain_extracted(
+                    scan, brain_mask(scan)
+                )
+            if extracted:
                 mask, extracted, method = support_mask(scan), True, "support"
         out_file = Path(runtime.cwd) / "mask.nii.gz"
         save_image(mask, out_file)

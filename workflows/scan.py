@@ -58,7 +58,11 @@ def init_scan_wf(
     if not brain:
         return workflow
 
-    choose = Node(ChooseBrainMask(mode=skull_strip), name="choose_brain_mask", mem_gb=0.7)
+    choose = Node(
+        ChooseBrainMask(mode=skull_strip, second_opinion=engine.name == "fsl"),
+        name="choose_brain_mask",
+        mem_gb=0.7,
+    )
     workflow.connect(load, "out_file", choose, "in_file")
     if existing_mask is not None:
         choose.inputs.existing_mask = str(existing_mask)
