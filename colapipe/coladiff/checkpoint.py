@@ -12,7 +12,7 @@ import math
 import os
 import secrets
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 KIND = "coladiff"
+BASELINES = ("unet", "mmgan", "quadratic", "copy")
+"""Kinds of :mod:`colapipe.baselines`, which share the format."""
 METADATA_KEY = "colapipe"
 
 _LARGEST_HEADER = 16 * 2**20
@@ -112,8 +114,14 @@ def make_metadata(
     }
 
 
-def read_metadata(path: Path) -> dict[str, Any]:
+def read_metadata(path: Path, kinds: Sequence[str] = (KIND,)) -> dict[str, Any]:
     """Read and check the description of a checkpoint, without torch and without its tensors.
+
+    Parameters
+    ----------
+    path : Path
+    kinds : sequence of str
+        Kinds of model to accept; ``(KIND, *BASELINES)`` are all.
 
     Raises
     ------
@@ -123,8 +131,25 @@ def read_metadata(path: Path) -> dict[str, Any]:
         If the file cannot be read.
     """
     path = Path(path)
-    metadata = _check(path, _read_header(path).get("__metadata__"))
-    return metadata
+    return _check(path, _read_header(path).get("__metadata__"), kinds)
+
+
+def parameter_sizes(path: Path) -> dict[str, int]:
+    """Return how many numbers each part of a model holds, from the checkpoint's header alone.
+
+    A part is what stands before the first dot of a tensor's name.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is not a complete safetensors file.
+    """
+    sizes: dict[str, int] = {}
+    for name, entry in _read_header(Path(path)).items():
+        if name != "__metadata__":
+            part = name.partition(".")[0]
+            sizes[part] = sizes.get(part, 0) + math.prod(entry["shape"])
+    return sizes
 
 
 def parameter_count(path: Path) -> int:
@@ -135,10 +160,7 @@ def parameter_count(path: Path) -> int:
     CheckpointError
         If the file is not a complete safetensors file.
     """
-    header = _read_header(Path(path))
-    return sum(
-        math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__"
-    )
+    return sum(parameter_sizes(path).values())
 
 
 def file_sha256(path: Path) -> str:
@@ -189,8 +211,12 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], header: dict[st
         temporary.unlink(missing_ok=True)
 
 
-def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_checkpoint(
+    path: Path, kinds: Sequence[str] = (KIND,)
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors (float32, on the CPU) and the description of a checkpoint.
+
+    Parameters are those of :func:`read_metadata`.
 
     Raises
     ------
@@ -199,7 +225,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     OSError
         If the file cannot be read.
     """
-    metadata = read_metadata(path)
+    metadata = read_metadata(path, kinds)
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -247,7 +273,7 @@ def _read_header(path: Path) -> dict[str, Any]:
     return dict(header)
 
 
-def _check(path: Path, header: Any) -> dict[str, Any]:
+def _check(path: Path, header: Any, kinds: Sequence[str]) -> dict[str, Any]:
     """Return the description, or say what is wrong with it."""
     if not isinstance(header, dict) or METADATA_KEY not in header:
         raise CheckpointError(
@@ -258,16 +284,36 @@ def _check(path: Path, header: Any) -> dict[str, Any]:
         metadata = json.loads(header[METADATA_KEY])
     except (ValueError, TypeError, RecursionError) as err:
         raise CheckpointError(f"{path}: its description is not JSON ({err})") from err
-    if not isinstance(metadata, dict) or metadata.get("kind") != KIND:
-        raise CheckpointError(f"{path}: not a CoLa-Diff; expected 'kind': {KIND!r}")
+    if not isinstance(metadata, dict) or metadata.get("kind") not in kinds:
+        raise CheckpointError(
+            f"{path}: not a {'CoLa-Diff' if kinds == (KIND,) else 'known kind of model'}; "
+            f"expected 'kind': {' or '.join(map(repr, kinds))}"
+        )
     if metadata.get("format_version") != FORMAT_VERSION:
         raise CheckpointError(
             f"{path}: format version {metadata.get('format_version')!r}; this colapipe reads "
             f"version {FORMAT_VERSION}"
         )
     for key, kind in _KEYS.items():
-        if key not in metadata or not isinstance(metadata[key], kind):
+        # A baseline has no latent.
+        if (key != "latent" or metadata["kind"] == KIND) and (
+            key not in metadata or not isinstance(metadata[key], kind)
+        ):
             raise CheckpointError(f"{path}: {key!r} of its description is missing or malformed")
+    if metadata["kind"] == KIND:
+        _check_coladiff(path, metadata)
+    # Files of before there were two defaults have one for both.
+    defaults = {"sampled_steps": metadata["defaults"].get("steps"), **metadata["defaults"]}
+    if not isinstance(defaults.get("sampler"), str) or any(
+        type(defaults.get(key)) is not int or defaults[key] < 1
+        for key in ("steps", "samples", "sampled_steps")
+    ):
+        raise CheckpointError(f"{path}: 'defaults' needs a sampler, steps and samples")
+    return {**metadata, "defaults": defaults}
+
+
+def _check_coladiff(path: Path, metadata: dict[str, Any]) -> None:
+    """Say what is wrong with those entries that only a CoLa-Diff has."""
     try:
         configuration = Configuration.from_dict(metadata["configuration"])
     except ConfigurationError as err:
@@ -283,11 +329,3 @@ def _check(path: Path, header: Any) -> dict[str, Any]:
             raise CheckpointError(f"{path}: 'latent' needs a {statistic} for each latent channel")
         if statistic == "std" and min(values) <= 0:
             raise CheckpointError(f"{path}: a standard deviation of 'latent' is not positive")
-    # Files of before there were two defaults have one for both.
-    defaults = {"sampled_steps": metadata["defaults"].get("steps"), **metadata["defaults"]}
-    if not isinstance(defaults.get("sampler"), str) or any(
-        type(defaults.get(key)) is not int or defaults[key] < 1
-        for key in ("steps", "samples", "sampled_steps")
-    ):
-        raise CheckpointError(f"{path}: 'defaults' needs a sampler, steps and samples")
-    return {**metadata, "defaults": defaults}
