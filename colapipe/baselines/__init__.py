@@ -1,0 +1,1 @@
+"""What a CoLa-Diff is compared with: simpler models, and other papers', behind its interface."""

@@ -1,0 +1,312 @@
+"""What all baselines share: they take and return what :meth:`CoLaDiff.synthesise` does.
+
+A baseline makes one image, the same each time: it has no steps, no noise and no samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from colapipe.coladiff.batching import in_batches
+from colapipe.coladiff.checkpoint import FORMAT_VERSION, CheckpointError, load_checkpoint
+from colapipe.coladiff.model import Synthesis, UnsuitableModelError, resolve_device
+from colapipe.coladiff.window import Window, choose_window
+
+TISSUES = ("CSF", "GM", "WM", "lesion")
+
+FloatArray = npt.NDArray[np.float32]
+
+
+class Synthesiser(Protocol):
+    """What every model is to those who use one: a CoLa-Diff, or a baseline.
+
+    Attributes
+    ----------
+    metadata : dict
+        The description of its checkpoint.
+    contrasts : tuple of str
+        The contrasts that it knows, as sources and as targets.
+    """
+
+    metadata: dict[str, Any]
+
+    @property
+    def contrasts(self) -> tuple[str, ...]: ...
+
+    def synthesise(
+        self,
+        contrasts: Mapping[str, npt.ArrayLike],
+        mask: npt.ArrayLike,
+        tissues: Mapping[str, npt.ArrayLike] | None,
+        target: str,
+        slice_ids: Sequence[int] | None = None,
+        steps: int | None = None,
+        samples: int | None = None,
+        seed: int = 0,
+        batch_size: int = 8,
+        *,
+        tissue_source: str | None = None,
+        participant: str = "",
+        session: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Synthesis: ...
+
+
+def make_metadata(
+    kind: str,
+    contrasts: Sequence[str],
+    configuration: Mapping[str, Any],
+    *,
+    name: str,
+    training_data: str,
+    licence: str,
+    preset: str = "",
+    min_sources: int = 1,
+    split_sha256: str | None = None,
+    **extra: Any,
+) -> dict[str, Any]:
+    """Return the description that the checkpoint of a baseline carries.
+
+    Parameters
+    ----------
+    kind : str
+        One of :data:`colapipe.coladiff.checkpoint.BASELINES`.
+    contrasts : sequence of str
+        Slots of the sources, and possible targets.
+    configuration : mapping
+        What its class needs to build it.
+    name, preset : str
+        What the model is called; ``preset`` is the kind if empty.
+    training_data, licence, min_sources, split_sha256
+        See :func:`colapipe.coladiff.checkpoint.make_metadata`.
+    """
+    return {
+        "format_version": FORMAT_VERSION,
+        "kind": kind,
+        "name": name,
+        "preset": preset or kind,
+        "configuration": dict(configuration),
+        "contrasts": list(contrasts),
+        "min_sources": min_sources,
+        "defaults": {"sampler": "none", "steps": 1, "samples": 1, "sampled_steps": 1},
+        "calibration": None,
+        "training_data": training_data,
+        "split_sha256": split_sha256,
+        "licence": licence,
+        **extra,
+    }
+
+
+def stack_sources(images: Mapping[str, Tensor], contrasts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Put source images into a network's slots.
+
+    Parameters
+    ----------
+    images : mapping of str to Tensor, shape (batch, H, W), in [0, 1]
+    contrasts : sequence of str
+        The slots.
+
+    Returns
+    -------
+    stacked : Tensor, shape (batch, M, H, W)
+        In [-1, 1]; 0 for a contrast that is missing.
+    available : Tensor, shape (batch, M), bool
+    """
+    first = next(iter(images.values()))
+    slots = [
+        images[name] * 2 - 1 if name in images else torch.zeros_like(first) for name in contrasts
+    ]
+    bits = torch.tensor([name in images for name in contrasts], device=first.device)
+    return torch.stack(slots, dim=1), bits.expand(len(first), -1)
+
+
+class SlicewiseModel:
+    """A model that makes each slice from the same slice of its sources, in one go.
+
+    Parameters
+    ----------
+    metadata : dict
+        The description of its checkpoint.
+    device : torch.device
+    """
+
+    kind: ClassVar[str]
+    multiple: int = 1
+    """Slices must have a height and width that this divides."""
+
+    def __init__(self, metadata: dict[str, Any], device: torch.device) -> None:
+        self.metadata, self.device = metadata, device
+
+    @property
+    def contrasts(self) -> tuple[str, ...]:
+        """The contrasts that the model knows, as sources and as targets."""
+        return tuple(self.metadata["contrasts"])
+
+    @classmethod
+    def load(cls, path: Path | str, device: str = "cpu") -> Self:
+        """Load a checkpoint of this kind; parameters and errors are those of ``CoLaDiff.load``."""
+        where = resolve_device(device)
+        tensors, metadata = load_checkpoint(Path(path), (cls.kind,))
+        try:
+            return cls._from_tensors(tensors, metadata, where)
+        except (RuntimeError, ValueError, KeyError, TypeError) as err:
+            first = " ".join(str(err).split())[:200]
+            raise CheckpointError(
+                f"{path}: its tensors do not fit its configuration ({first})"
+            ) from err
+
+    @classmethod
+    def _from_tensors(
+        cls, tensors: dict[str, Tensor], metadata: dict[str, Any], device: torch.device
+    ) -> Self:
+        """Build the model; what does not fit may raise any of the errors that ``load`` expects."""
+        raise NotImplementedError
+
+    def _check(self, known: Sequence[str], target: str) -> None:
+        """Raise ``UnsuitableModelError`` where the model cannot make ``target`` from ``known``."""
+
+    def _predict(self, images: dict[str, Tensor], target: str) -> Tensor:
+        """Return the target (n, h, w) from sources (n, h, w); all about [0, 1]."""
+        raise NotImplementedError
+
+    def synthesise(
+        self,
+        contrasts: Mapping[str, npt.ArrayLike],
+        mask: npt.ArrayLike,
+        tissues: Mapping[str, npt.ArrayLike] | None,
+        target: str,
+        slice_ids: Sequence[int] | None = None,
+        steps: int | None = None,
+        samples: int | None = None,
+        seed: int = 0,
+        batch_size: int = 8,
+        *,
+        sampler: str | None = None,
+        tissue_source: str | None = None,
+        participant: str = "",
+        session: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Synthesis:
+        """Synthesise a contrast; see :meth:`colapipe.coladiff.CoLaDiff.synthesise`.
+
+        ``tissues``, ``steps``, ``seed``, ``sampler``, ``participant`` and ``session`` change
+        nothing, and ``std`` is always None.
+
+        Raises
+        ------
+        UnsuitableModelError
+            If the model does not know the target, needs other sources, or is asked for samples.
+        ValueError
+            If the target is among the sources or is where the tissues came from, or a shape or
+            range is wrong.
+        MemoryError
+            If not even one slice fits into memory.
+        """
+        if samples is not None and samples != 1:
+            raise UnsuitableModelError(
+                f"{self.metadata['name']} ({self.kind}) makes one image, the same each time; it "
+                f"has no {samples} samples. Ask for one"
+            )
+        if batch_size < 1:
+            raise ValueError("batch_size must be at least 1")
+        known = self._check_task(contrasts, target, tissue_source)
+        inside = np.asarray(mask) > 0
+        images = self._check_arrays({name: contrasts[name] for name in known}, inside)
+        self._check_arrays(tissues or {}, inside)
+        if unknown := sorted(set(tissues or {}) - set(TISSUES)):
+            raise ValueError(f"unknown tissue {unknown[0]!r}; known are {list(TISSUES)}")
+        ids = list(range(len(inside))) if slice_ids is None else [int(z) for z in slice_ids]
+        if len(ids) != len(inside):
+            raise ValueError(f"there are {len(inside)} slices, but {len(ids)} slice_ids")
+
+        mean = np.zeros(inside.shape, dtype=np.float32)
+        rows_by_window: dict[Window, list[int]] = {}
+        for row in np.flatnonzero(inside.any(axis=(1, 2))):
+            rows_by_window.setdefault(choose_window(inside[row]), []).append(int(row))
+        total = sum(len(rows) for rows in rows_by_window.values())
+        done = 0
+
+        def work(window: Window, rows: Sequence[int]) -> None:
+            nonlocal done
+            part = (list(rows), slice(*window[0]), slice(*window[1]))
+            here = torch.from_numpy(inside[part])
+            cut = {
+                name: (torch.from_numpy(values[part]).clamp(0, 1) * here).to(self.device)
+                for name, values in images.items()
+            }
+            image = self._predict(cut, target).clamp(0, 1).cpu() * here
+            mean[part] = image.numpy()
+            done += len(rows)
+            if progress is not None:
+                progress(done, total)
+
+        used = batch_size
+        with torch.inference_mode():
+            for window, rows in rows_by_window.items():
+                used = in_batches(rows, used, partial(work, window))
+        info = {
+            "target": target,
+            "contrasts": known,
+            "ignored": sorted(set(contrasts) - set(known)),
+            "sampler": "none",
+            "steps": 1,
+            "samples": 1,
+            "seed": seed,
+            "slices": ids,
+            "device": str(self.device),
+            "precision": "float32",
+            "batch_size": used,
+            "auto_weights": None,
+        }
+        return Synthesis(mean, None, info)
+
+    def _check_task(
+        self, contrasts: Mapping[str, Any], target: str, tissue_source: str | None
+    ) -> list[str]:
+        """Return the sources that the model knows, in its order."""
+        if target in contrasts:
+            raise ValueError(f"the target {target} is among its own sources")
+        if tissue_source == target:
+            raise ValueError(f"the tissue maps come from the target {target}")
+        if target not in self.contrasts:
+            raise UnsuitableModelError(
+                f"the model does not know {target}; it knows {', '.join(self.contrasts)}"
+            )
+        known = [name for name in self.contrasts if name in contrasts]
+        fewest = max(1, int(self.metadata["min_sources"]))
+        if len(known) < fewest:
+            raise UnsuitableModelError(
+                f"the model needs {fewest} or more of {', '.join(self.contrasts)} besides the "
+                f"target {target}; there {'is' if len(known) == 1 else 'are'} {len(known)}"
+            )
+        self._check(known, target)
+        return known
+
+    def _check_arrays(
+        self, arrays: Mapping[str, npt.ArrayLike], inside: npt.NDArray[np.bool_]
+    ) -> dict[str, FloatArray]:
+        """Return arrays as float32 after a look at their shapes and ranges."""
+        if inside.ndim != 3 or inside.shape[1] % self.multiple or inside.shape[2] % self.multiple:
+            raise ValueError(
+                f"the mask has shape {inside.shape}; expected (slices, height, width) with height "
+                f"and width multiples of {self.multiple}"
+            )
+        checked = {}
+        for name, values in arrays.items():
+            array = np.asarray(values, dtype=np.float32)
+            if array.shape != inside.shape:
+                raise ValueError(f"{name} has shape {array.shape}; the mask has {inside.shape}")
+            low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
+            # Not "low < 0 or high > 1": NaN must not pass.
+            if not (low >= -1e-3 and high <= 1 + 1e-3):
+                raise ValueError(f"{name} has values from {low:g} to {high:g}; expected [0, 1]")
+            checked[name] = array
+        return checked
