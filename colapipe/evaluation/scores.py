@@ -29,9 +29,17 @@ _FITTED = (
 SCORE_COLUMNS: dict[str, dict[str, Any]] = {
     "participant_id": {"LongName": "Participant", "Description": "The participant."},
     "session_id": {"LongName": "Session", "Description": "The session, where there are any."},
+    "model": {
+        "LongName": "Model",
+        "Description": "The model that made the image, and with how many steps and samples.",
+    },
     "target": {
         "LongName": "Target contrast",
         "Description": "The contrast that was synthesised without being looked at.",
+    },
+    "sources": {
+        "LongName": "Source contrasts",
+        "Description": "The contrasts that it was made from, joined by '+'.",
     },
     "method": {
         "LongName": "Method",
@@ -113,11 +121,45 @@ SCORE_COLUMNS: dict[str, dict[str, Any]] = {
         "LongName": "SSIM as in most papers, fitted",
         "Description": f"'ssim_paper' {_FITTED}.",
     },
+    "psnr_paper_sd": {
+        "LongName": "Spread of the PSNR as in most papers",
+        "Description": "Standard deviation of 'psnr_paper' over the slices of the participant.",
+        "Units": "dB",
+    },
+    "ssim_paper_sd": {
+        "LongName": "Spread of the SSIM as in most papers",
+        "Description": "Standard deviation of 'ssim_paper' over the slices of the participant.",
+    },
+    "seconds_per_80": {
+        "LongName": "Time for 80 slices",
+        "Description": "Elapsed time of the synthesis, scaled to 80 slices; it depends on what "
+        "else the machine was doing.",
+        "Units": "s",
+    },
+    "cpu_seconds_per_80": {
+        "LongName": "CPU time for 80 slices",
+        "Description": "Time of all threads together, scaled to 80 slices.",
+        "Units": "s",
+    },
+    "peak_memory": {
+        "LongName": "Peak memory",
+        "Description": "Largest resident size of the process during the synthesis, with Python, "
+        "the libraries and the participant's images in it.",
+        "Units": "byte",
+    },
 }
 """Every column a score table may have, in order, described as BIDS asks."""
 
-_TEXT_COLUMNS = ("participant_id", "session_id", "target", "method", "region")
-_COUNT_COLUMNS = ("voxels", "slices")
+_TEXT_COLUMNS = (
+    "participant_id",
+    "session_id",
+    "model",
+    "target",
+    "sources",
+    "method",
+    "region",
+)
+_COUNT_COLUMNS = ("voxels", "slices", "peak_memory")
 
 
 def score_synthesis(

@@ -1,0 +1,187 @@
+"""Tasks, and the slices of a participant as a task shows them.
+
+A **task** is a target and the sources that it is made from. Nothing of the target is looked at
+before it is scored: mask and tissue maps come from the best source, and the truth is masked by that
+mask, as in training. The regions that scores are taken in are those of the participant's first
+contrast, the target or not, so that they are the same for every task and model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from colapipe.contrasts import CONTRASTS, TISSUES
+from colapipe.errors import UsageError
+from colapipe.slices import MIN_FRACTION
+from colapipe.training.slices import SliceStore
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A target and what it is made from.
+
+    Parameters
+    ----------
+    target : str
+    sources : tuple of str
+        Put into the order of ``CONTRASTS``.
+
+    Raises
+    ------
+    UsageError
+        If a contrast is unknown, there is no source, or the target is among them.
+    """
+
+    target: str
+    sources: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for name in (self.target, *self.sources):
+            if name not in CONTRASTS:
+                raise UsageError(f"unknown contrast {name!r}; known are {', '.join(CONTRASTS)}")
+        if self.target in self.sources:
+            raise UsageError(f"the target {self.target} is among its own sources")
+        if not self.sources:
+            raise UsageError(f"there is no source to make {self.target} from")
+        object.__setattr__(
+            self, "sources", tuple(name for name in CONTRASTS if name in self.sources)
+        )
+
+    @property
+    def joined(self) -> str:
+        """The sources as a table names them."""
+        return "+".join(self.sources)
+
+    def __str__(self) -> str:
+        return f"{self.target} from {self.joined}"
+
+
+def tasks_of(
+    available: Sequence[str],
+    targets: Sequence[str] | None = None,
+    sources: Sequence[Sequence[str]] | None = None,
+) -> list[Task]:
+    """Return the tasks that a participant with some contrasts can serve.
+
+    Parameters
+    ----------
+    available : sequence of str
+    targets : sequence of str, optional
+        Without: every contrast; with ``sources``, every one that is in none of them.
+    sources : sequence of sequence of str, optional
+        Sets of sources; without, all contrasts but the target.
+
+    Raises
+    ------
+    UsageError
+        If a target that was asked for is among its sources, or a contrast is unknown.
+    """
+    if targets is None:
+        used = {name for group in sources or () for name in group}
+        targets = [name for name in CONTRASTS if name in available and name not in used]
+    tasks = []
+    for target in targets:
+        groups = sources or [[name for name in available if name != target]]
+        for task in (Task(target, tuple(group)) for group in groups if group):
+            if target in available and set(task.sources) <= set(available):
+                tasks.append(task)
+    return tasks
+
+
+@dataclass(frozen=True)
+class Case:
+    """One participant and session, made ready for one task.
+
+    Attributes
+    ----------
+    sources : dict of ndarray, (slices, height, width), float32 in [0, 1]
+    truth : ndarray, same shape
+    mask : ndarray, same shape, bool
+        Of the best source.
+    tissues : dict of ndarray, same shape
+        Of the best source: what the model is given.
+    regions : dict of ndarray, same shape
+        Of the first contrast: where scores are taken.
+    lesion : ndarray of bool, same shape, or None
+    best : str
+        The best source.
+    slice_ids : list of int
+        Indices along z of the model grid.
+    rows : list of int
+        Which of the slices are scored.
+    """
+
+    sources: dict[str, FloatArray]
+    truth: FloatArray
+    mask: npt.NDArray[np.bool_]
+    tissues: dict[str, FloatArray]
+    regions: dict[str, FloatArray]
+    lesion: npt.NDArray[np.bool_] | None
+    best: str
+    slice_ids: list[int]
+    rows: list[int]
+
+
+def read_case(
+    store: SliceStore,
+    name: str,
+    task: Task,
+    every: int = 2,
+    lesion: npt.NDArray[np.bool_] | None = None,
+) -> Case:
+    """Read all cached slices of a participant and session, as a task shows them.
+
+    Parameters
+    ----------
+    store : SliceStore
+    name : str
+        ``sub-X`` or ``sub-X_ses-Y``.
+    task : Task
+    every : int
+        Every how many-th of the slices with enough brain is scored.
+    lesion : ndarray, optional
+        From :func:`~colapipe.evaluation.lesions.lesion_slices`.
+    """
+    # Single planes: a slice has 21 of them, and a task needs ten.
+    array, ids = open_again(store.arrays[name]), list(store.entries[name]["slices"])
+    best = next(contrast for contrast in CONTRASTS if contrast in task.sources)
+    mask = (np.asarray(array[:, -1]) >> CONTRASTS.index(best) & 1).astype(bool)
+
+    def plane(index: int) -> FloatArray:
+        return np.asarray(array[:, index], dtype=np.float32) / np.float32(255) * mask
+
+    def tissues(contrast: str) -> dict[str, FloatArray]:
+        start = len(CONTRASTS) + len(TISSUES) * CONTRASTS.index(contrast)
+        return {tissue: plane(start + k) for k, tissue in enumerate(TISSUES)}
+
+    available = store.entries[name]["contrasts"]
+    first = next(contrast for contrast in CONTRASTS if contrast in available)
+    enough = np.flatnonzero(mask.mean(axis=(1, 2)) >= MIN_FRACTION)
+    shown = tissues(best)
+    return Case(
+        sources={contrast: plane(CONTRASTS.index(contrast)) for contrast in task.sources},
+        truth=plane(CONTRASTS.index(task.target)),
+        mask=mask,
+        tissues=shown,
+        regions=shown if first == best else tissues(first),
+        lesion=None if lesion is None else lesion & mask,
+        best=best,
+        slice_ids=ids,
+        rows=[int(row) for row in enough[::every]],
+    )
+
+
+def open_again(array: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return a cached array, mapped anew where it is a file.
+
+    A mapping counts as memory as long as it is held, and a store holds those of all participants.
+    """
+    if isinstance(array, np.memmap) and array.filename is not None:
+        return np.asarray(np.load(array.filename, mmap_mode="r"))
+    return array

@@ -1,0 +1,364 @@
+"""Run models over participants that they did not learn from, and score every image.
+
+For each model, participant and task there is one synthesis, and one row of scores per region
+(:mod:`colapipe.evaluation.scores`). Rows are written as they come; what is there already is not
+computed again, so a run that was killed goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import re
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from colapipe.baselines.load import load_model
+from colapipe.baselines.slicewise import Synthesiser
+from colapipe.coladiff.model import UnsuitableModelError
+from colapipe.errors import DatasetError, ModelError, UsageError
+from colapipe.evaluation import metrics
+from colapipe.evaluation.cases import Case, Task, open_again, read_case, tasks_of
+from colapipe.evaluation.cost import Cost
+from colapipe.evaluation.lesions import find_lesion, lesion_slices, split_name
+from colapipe.evaluation.scores import Row, read_scores_tsv, score_synthesis, write_scores_tsv
+from colapipe.slices import MIN_FRACTION
+from colapipe.training.slices import SliceStore
+
+SCORES = "scores"
+"""Folder of the scores inside the output folder: a table and what made it, for each model."""
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model that is to be scored, and how it is run.
+
+    Attributes
+    ----------
+    label : str
+        What tables call it.
+    path : Path
+    steps, samples : int
+    metadata : dict
+        Its description.
+    sha256 : str
+        Of its file.
+    """
+
+    label: str
+    path: Path
+    steps: int
+    samples: int
+    metadata: dict[str, Any]
+    sha256: str
+
+    @property
+    def file_name(self) -> str:
+        """The label as the name of a file, never that of another label."""
+        plain = re.sub(r"[^A-Za-z0-9.]+", "-", self.label).strip("-.")[:60]
+        return f"{plain}-{hashlib.sha256(self.label.encode()).hexdigest()[:6]}"
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What must be the same for scores to stand in one table.
+
+    Attributes
+    ----------
+    every : int
+        Every how many-th of the slices with enough brain is scored.
+    split : str
+        SHA-256 of the split.
+    seed : int
+    checksums : dict
+        Participant and session to the CRC-32 of its cached slices.
+    lesions : dict
+        Participant and session to the file of its lesion mask.
+    """
+
+    every: int
+    split: str
+    seed: int = 0
+    checksums: Mapping[str, int] = field(default_factory=dict)
+    lesions: Mapping[str, Path] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the conditions as JSON knows them, files by their content."""
+        lesions = {
+            name: hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+            for name, path in sorted(self.lesions.items())
+        }
+        return {
+            "every": self.every,
+            "split": self.split,
+            "seed": self.seed,
+            "slices": dict(sorted(self.checksums.items())),
+            "lesions": lesions,
+        }
+
+
+def conditions_of(
+    store: SliceStore, every: int, split: str, seed: int = 0, lesions: Path | None = None
+) -> Conditions:
+    """Look at the data once: their checksums, and who has a lesion mask."""
+    checksums = {name: _checksum(array) for name, array in store.arrays.items()}
+    found: dict[str, Path] = {}
+    if lesions is not None:
+        if not lesions.is_dir():
+            raise DatasetError(f"{lesions}: no such folder")
+        for name in store.entries:
+            path = find_lesion(lesions, name)
+            if path is not None:
+                found[name] = path
+        if not found:
+            raise DatasetError(
+                f"{lesions}: no lesion mask of any participant here; expected files such as "
+                "sub-X/anat/sub-X_label-lesion_mask.nii.gz or sub-X_dseg.nii.gz"
+            )
+    return Conditions(every, split, seed, checksums, found)
+
+
+def _checksum(array: npt.NDArray[np.uint8]) -> int:
+    """Return the CRC-32 of an array's slices."""
+    own, value = open_again(array), 0
+    for part in own:
+        value = zlib.crc32(np.ascontiguousarray(part), value)
+    return value
+
+
+def score_case(
+    model: Synthesiser, case: Case, task: Task, candidate: Candidate, name: str, seed: int = 0
+) -> list[Row]:
+    """Synthesise a case and return its scores, a row per region.
+
+    Raises
+    ------
+    UnsuitableModelError
+        If the model cannot serve the task.
+    """
+    participant, session = split_name(name)
+    # A model may look at the whole volume to make one slice: its neighbours, its histogram.
+    chosen: dict[str, Any] = {}
+    if "rows" in inspect.signature(model.synthesise).parameters:
+        chosen["rows"] = case.rows
+    with Cost() as cost:
+        result = model.synthesise(
+            case.sources,
+            case.mask,
+            case.tissues,
+            task.target,
+            case.slice_ids,
+            candidate.steps,
+            candidate.samples,
+            seed,
+            tissue_source=case.best,
+            participant=participant,
+            session=session,
+            **chosen,
+        )
+    made = len(case.rows) if chosen else int(case.mask.any(axis=(1, 2)).sum())
+
+    def scored(slices: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return np.moveaxis(slices[case.rows], 0, -1)
+
+    rows = score_synthesis(
+        scored(result.mean),
+        scored(case.truth),
+        scored(case.mask),
+        {tissue: scored(values) for tissue, values in case.regions.items()},
+        None if case.lesion is None else scored(case.lesion),
+        range(len(case.rows)),
+    )
+    synth, truth = scored(result.mean), scored(case.truth)
+    scale = 80 / made
+    rows[0] |= {
+        "psnr_paper_sd": float(metrics.paper_psnr(synth, truth).std()),
+        "ssim_paper_sd": float(metrics.paper_ssim(synth, truth).std()),
+        "seconds_per_80": cost.seconds * scale,
+        "cpu_seconds_per_80": cost.cpu_seconds * scale,
+        "peak_memory": cost.peak_bytes,
+    }
+    about = {
+        "participant_id": f"sub-{participant}",
+        "session_id": f"ses-{session}" if session else None,
+        "model": candidate.label,
+        "target": task.target,
+        "sources": task.joined,
+    }
+    return [{**about, **row} for row in rows]
+
+
+class Results:
+    """The scores of one model, in a folder: a table, and what made it.
+
+    Parameters
+    ----------
+    folder : Path
+        The output folder.
+    candidate : Candidate
+    conditions : Conditions
+
+    Raises
+    ------
+    UsageError
+        If the folder holds scores of the same label that were made otherwise.
+    """
+
+    def __init__(self, folder: Path, candidate: Candidate, conditions: Conditions) -> None:
+        folder = folder / SCORES
+        folder.mkdir(parents=True, exist_ok=True)
+        self.table = folder / f"{candidate.file_name}.tsv"
+        self.about = folder / f"{candidate.file_name}.json"
+        identity = {
+            "format_version": 1,
+            "label": candidate.label,
+            "kind": candidate.metadata["kind"],
+            "model_sha256": candidate.sha256,
+            "steps": candidate.steps,
+            "samples": candidate.samples,
+            "trained_on_this_split": candidate.metadata["split_sha256"] == conditions.split,
+            **conditions.to_dict(),
+        }
+        if self.about.is_file():
+            before = json.loads(self.about.read_text(encoding="utf-8"))
+            if changed := [key for key in identity if before.get(key) != identity[key]]:
+                raise UsageError(
+                    f"{self.table}: these scores of {candidate.label} were made otherwise "
+                    f"({', '.join(changed)}); repeat the options, remove the file and the .json "
+                    "beside it, or choose another --out"
+                )
+        else:
+            self.table.unlink(missing_ok=True)
+            _write_json(self.about, identity)
+        self.rows: list[Row] = read_scores_tsv(self.table) if self.table.is_file() else []
+
+    def has(self, name: str, task: Task) -> bool:
+        """Say whether a participant's scores of a task are there."""
+        participant, session = split_name(name)
+        wanted = (f"sub-{participant}", f"ses-{session}" if session else "n/a")
+        return any(
+            (row["participant_id"], row["session_id"]) == wanted
+            and (row["target"], row["sources"]) == (task.target, task.joined)
+            for row in self.rows
+        )
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Add the rows of a participant and task; a reader sees all of them or none."""
+        self.rows += [{**row, "session_id": row["session_id"] or "n/a"} for row in rows]
+        temporary = self.table.with_name(f".{self.table.name}")
+        write_scores_tsv(temporary, self.rows)
+        temporary.replace(self.table)
+
+
+def compare(
+    candidates: Sequence[Candidate],
+    store: SliceStore,
+    folder: Path,
+    conditions: Conditions,
+    targets: Sequence[str] | None = None,
+    sources: Sequence[Sequence[str]] | None = None,
+    device: str = "cpu",
+    report: Report = lambda line: None,
+) -> None:
+    """Score models on the participants of a store, one after the other.
+
+    Parameters
+    ----------
+    candidates : sequence of Candidate
+    store : SliceStore
+        The participants to score.
+    folder : Path
+        Gets the scores.
+    conditions : Conditions
+        From :func:`conditions_of`.
+    targets, sources
+        See :func:`tasks_of`.
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    report : callable
+        Told about each synthesis.
+
+    Raises
+    ------
+    UsageError
+        If the tasks make no sense, or the folder holds other scores.
+    DatasetError
+        If nobody can serve any task.
+    """
+    work = [
+        (name, task)
+        for name, entry in store.entries.items()
+        for task in tasks_of(entry["contrasts"], targets, sources)
+    ]
+    if not work:
+        raise DatasetError("no participant has the contrasts of any task that is asked for")
+    # All are looked at before anything runs: a folder that does not fit should say so at once.
+    results = [Results(folder, candidate, conditions) for candidate in candidates]
+    for candidate, result in zip(candidates, results, strict=True):
+        known = set(candidate.metadata["contrasts"])
+        left = [
+            (name, task)
+            for name, task in work
+            if task.target in known and not result.has(name, task)
+        ]
+        if not left:
+            report(f"{candidate.label}: nothing left to do")
+            continue
+        model = load_model(candidate.path, device)
+        drawn: tuple[str, npt.NDArray[np.bool_] | None] = ("", None)
+        for number, (name, task) in enumerate(left, start=1):
+            where = f"{candidate.label} [{number}/{len(left)}] {name}: {task}"
+            if drawn[0] != name:
+                path = conditions.lesions.get(name)
+                drawn = (name, None if path is None else lesion_slices(path, store, name))
+            case = read_case(store, name, task, conditions.every, drawn[1])
+            if not case.rows:
+                report(f"{where}: no slice has brain on {MIN_FRACTION:.0%} of it")
+                continue
+            try:
+                rows = score_case(model, case, task, candidate, name, conditions.seed)
+            except UnsuitableModelError as error:
+                report(f"{where}: {error}")
+                continue
+            result.add(rows)
+            brain = rows[0]
+            report(
+                f"{where}: PSNR {brain['psnr']:.2f} dB, fitted {brain['psnr_fitted']:.2f} dB, "
+                f"{brain['seconds_per_80']:.1f} s per 80 slices"
+            )
+
+
+def read_results(folder: Path) -> tuple[list[Row], dict[str, dict[str, Any]]]:
+    """Return the rows of all models in an output folder, and what made them, by label.
+
+    Raises
+    ------
+    ModelError
+        If a file there is damaged.
+    """
+    rows: list[Row] = []
+    about: dict[str, dict[str, Any]] = {}
+    for path in sorted((folder / SCORES).glob("*.json")):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            table = path.with_name(f"{path.name.removesuffix('.json')}.tsv")
+            about[content["label"]] = content
+            rows += read_scores_tsv(table) if table.is_file() else []
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"{path}: damaged ({error}); remove it and its table") from error
+    return rows, about
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
