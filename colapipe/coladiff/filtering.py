@@ -188,7 +188,7 @@ class SimilarCooperativeFilter(nn.Module):
         noise_level : Tensor, shape (batch,), optional
             sqrt(1 - abar_t) of each slice; of no account unless the filter is noise-aware.
         """
-        levels = possible_levels(*f.shape[-2:], self.levels)
+        levels = possible_levels(f.shape[-2], f.shape[-1], self.levels)
         if levels == 0:
             return f
         with torch.autocast(f.device.type, enabled=False):

@@ -70,6 +70,14 @@ def test_smoothing_is_a_gaussian_of_so_many_bins() -> None:
         assert spread == pytest.approx(sigma**2, rel=1e-6)
 
 
+def test_smoothing_loses_no_count_at_the_edges() -> None:
+    counts = torch.zeros(1, BINS, dtype=torch.float64)
+    counts[0, [0, 30]] = 1
+    p = densities(counts, 2.0)[0] / BINS
+    assert float(p[:15].sum()) == pytest.approx(0.5, abs=1e-9)
+    assert float(p[15:].sum()) == pytest.approx(0.5, abs=1e-9)
+
+
 def test_an_empty_class_has_no_density() -> None:
     counts = class_histograms(*volume(), BINS)
     counts[1] = 0

@@ -174,6 +174,25 @@ def test_bands_larger_than_the_limit_are_not_matched() -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("parameter", ["g_logit", "log_tau"])
+@pytest.mark.parametrize(("band", "expected"), [(0, "A2"), (1, "D1"), (2, "D2")])
+def test_each_matched_band_has_its_own_mixing_and_temperature(
+    band: int, expected: str, parameter: str
+) -> None:
+    scf, f = seeded(4), features(2, 4, 16, 24)
+    before = scf(f)
+    assert scf.matching is not None
+    getattr(scf.matching, parameter)[band] += 1.0
+    approximation, [(_, _, d2), (_, _, d1)] = Wavelet2D("haar").analyse(scf(f) - before, 2)
+    changed = [
+        name
+        for name, values in (("A2", approximation), ("D2", d2), ("D1", d1))
+        if float(values.abs().max()) > 1e-4
+    ]
+    assert changed == [expected]
+
+
+@torch.no_grad()
 def test_shifting_round_shifts_the_result_alike() -> None:
     scf = seeded(4, padding="circular").double()
     f = features(1, 4, 16, 24).double()

@@ -129,6 +129,8 @@ def test_memory_layout_makes_no_difference(wavelet: str) -> None:
             assert torch.allclose(band, other_band, atol=1e-6)
     back = transform.synthesise(*transform.analyse(last, 2))
     assert torch.allclose(back, x, atol=2e-6)
+    if wavelet == "haar":
+        assert back.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("wavelet", WAVELETS)

@@ -114,6 +114,14 @@ def test_it_runs_under_autocast_and_in_any_layout() -> None:
     assert torch.allclose(adaptation(last), adaptation(y), atol=1e-6)
 
 
+@torch.no_grad()
+def test_a_strong_map_in_half_precision_does_not_overflow() -> None:
+    adaptation, y = trained(), 20 * conditions()
+    half = y.half()
+    assert float(half.float().square().sum(dim=(2, 3)).max()) > 65504
+    assert torch.allclose(adaptation.gates(half), adaptation.gates(y), atol=1e-3)
+
+
 def test_an_unknown_gate_is_refused() -> None:
     with pytest.raises(ValueError, match="gate"):
         AutoWeightAdaptation(3, "relu")
