@@ -1,0 +1,412 @@
+"""Models compared on held-out participants: right arrays, no leak, resumable, refused if mixed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from colapipe.baselines.load import load_model
+from colapipe.coladiff.checkpoint import BASELINES, file_sha256, read_metadata
+from colapipe.coladiff.model import Synthesis
+from colapipe.contrasts import CONTRASTS
+from colapipe.errors import DatasetError, UsageError
+from colapipe.evaluation import metrics
+from colapipe.evaluation.cases import Task, read_case, tasks_of
+from colapipe.evaluation.compare import (
+    Candidate,
+    Conditions,
+    compare,
+    conditions_of,
+    read_results,
+    score_case,
+)
+from colapipe.evaluation.fitting import fit_baselines
+from colapipe.evaluation.lesions import lesion_slices
+from colapipe.training.slices import SliceStore, build_cache
+
+FOUR = ("T1w", "T2w", "T1ce", "FLAIR")
+PEOPLE = {f"sub-0{number}": FOUR for number in range(1, 5)} | {"sub-05_ses-a": ("T1w", "T2w")}
+TRAIN, VALIDATION = ("01", "02"), ("03", "04", "05")
+FROM_THREE = Task("T2w", ("FLAIR", "T1ce", "T1w"))
+
+MakeCache = Callable[..., Path]
+
+
+@pytest.fixture
+def cache(make_cache: MakeCache) -> Path:
+    return make_cache(PEOPLE)
+
+
+@pytest.fixture
+def baselines(cache: Path, tmp_path: Path) -> list[Candidate]:
+    paths = fit_baselines(
+        ("copy", "quadratic"), SliceStore(cache, TRAIN), tmp_path / "baselines", "s"
+    )
+    return [candidate(path) for path in paths]
+
+
+def candidate(path: Path) -> Candidate:
+    metadata = read_metadata(path, BASELINES)
+    return Candidate(metadata["name"], path, 1, 1, metadata, file_sha256(path))
+
+
+def figures(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows without what differs from run to run."""
+    costs = ("seconds_per_80", "cpu_seconds_per_80", "peak_memory")
+    return [{name: repr(value) for name, value in row.items() if name not in costs} for row in rows]
+
+
+class Spy:
+    """A model that keeps what it is given and returns the mean of its sources."""
+
+    metadata = {"contrasts": list(CONTRASTS), "split_sha256": None, "kind": "spy"}
+    contrasts = CONTRASTS
+
+    def __init__(self) -> None:
+        self.calls: list[dict[str, Any]] = []
+
+    def synthesise(self, *given: Any, rows: Any = None, **named: Any) -> Synthesis:
+        self.calls.append({"given": given, "rows": rows, **named})
+        images = given[0]
+        return Synthesis(np.mean(list(images.values()), axis=0), None, {})
+
+
+# --- tasks ---------------------------------------------------------------------------------------
+
+
+def test_each_contrast_is_a_target_of_all_the_others() -> None:
+    assert [str(task) for task in tasks_of(("T1w", "T2w", "FLAIR"))] == [
+        "T1w from T2w+FLAIR",
+        "T2w from T1w+FLAIR",
+        "FLAIR from T1w+T2w",
+    ]
+    assert tasks_of(("T1w",)) == []
+
+
+def test_sets_of_sources_leave_the_targets_that_are_in_none_of_them() -> None:
+    groups = [["T1w"], ["T1ce", "T1w"]]
+    assert [str(task) for task in tasks_of(FOUR, None, groups)] == [
+        "T2w from T1w",
+        "T2w from T1w+T1ce",
+        "FLAIR from T1w",
+        "FLAIR from T1w+T1ce",
+    ]
+    assert [str(task) for task in tasks_of(("T1w", "T2w"), ["T2w"], groups)] == ["T2w from T1w"]
+
+
+@pytest.mark.parametrize(
+    ("target", "sources", "message"),
+    [
+        ("T2w", ("T1w", "T2w"), "T2w is among its own sources"),
+        ("T2w", (), "no source"),
+        ("T9w", ("T1w",), "unknown contrast 'T9w'"),
+    ],
+)
+def test_a_task_that_leaks_or_means_nothing_is_refused(
+    target: str, sources: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        Task(target, sources)
+    with pytest.raises(UsageError):
+        tasks_of(FOUR, [target], [list(sources) or ["?"]])
+
+
+# --- what a model is given -----------------------------------------------------------------------
+
+
+def test_a_case_is_what_the_best_source_shows(cache: Path) -> None:
+    store = SliceStore(cache)
+    case = read_case(store, "sub-03", Task("T1w", ("T2w", "FLAIR")), every=2)
+    raw = np.load(cache / "sub-03.npy")
+    t1w, t2w = CONTRASTS.index("T1w"), CONTRASTS.index("T2w")
+    mask = (raw[:, -1] >> t2w & 1).astype(bool)
+    assert case.best == "T2w" and np.array_equal(case.mask, mask)
+    assert np.allclose(case.truth, raw[:, t1w] / 255 * mask)
+    assert set(case.sources) == {"T2w", "FLAIR"}
+    assert np.allclose(case.sources["T2w"], raw[:, t2w] / 255 * mask)
+    assert np.allclose(case.tissues["GM"], raw[:, 5 + 3 * t2w + 1] / 255 * mask)
+    assert np.allclose(case.regions["GM"], raw[:, 5 + 3 * t1w + 1] / 255 * mask)
+    area = mask.mean(axis=(1, 2))
+    assert case.rows == [row for row in range(8) if area[row] >= 0.15][::2]
+    assert case.slice_ids == list(range(10, 18))
+
+
+def test_nothing_of_the_target_reaches_the_model(cache: Path) -> None:
+    spies = [Spy(), Spy()]
+    path = cache / "sub-03.npy"
+    t2w = CONTRASTS.index("T2w")
+    for spy in spies:
+        case = read_case(SliceStore(cache), "sub-03", FROM_THREE)
+        score_case(spy, case, FROM_THREE, Candidate("s", path, 1, 1, {}, ""), "sub-03")
+        raw = np.load(path)
+        rng = np.random.default_rng(0)
+        for plane in (t2w, *(len(CONTRASTS) + 3 * t2w + k for k in range(3))):
+            raw[:, plane] = rng.integers(0, 256, raw[:, plane].shape)
+        raw[:, -1] ^= np.uint8(1 << t2w)
+        np.save(path, raw)
+    one, other = (spy.calls[0] for spy in spies)
+    for first, second in zip(one["given"][:3], other["given"][:3], strict=True):
+        first, second = (x if isinstance(x, dict) else {"mask": x} for x in (first, second))
+        assert first.keys() == second.keys()
+        assert all(np.array_equal(first[name], second[name]) for name in first)
+    assert one["given"][3] == "T2w" and "T2w" not in one["given"][0]
+    assert one["tissue_source"] == "T1w"
+    assert (one["participant"], one["session"], one["rows"]) == ("03", None, case.rows)
+
+
+def test_scores_are_those_of_the_metrics_on_the_same_arrays(cache: Path) -> None:
+    case = read_case(SliceStore(cache), "sub-03", FROM_THREE, every=3)
+    rows = score_case(Spy(), case, FROM_THREE, Candidate("spy", cache, 1, 1, {}, ""), "sub-03")
+    assert [row["region"] for row in rows] == ["brain", "CSF", "GM", "WM"]
+    synth, truth, mask, gm = (
+        np.moveaxis(values[case.rows], 0, 2)
+        for values in (
+            np.mean(list(case.sources.values()), axis=0) * case.mask,
+            case.truth,
+            case.mask,
+            case.regions["GM"],
+        )
+    )
+    gain, offset = metrics.fit_gain_offset(synth, truth, mask)
+    fitted = metrics.apply_gain_offset(synth, gain, offset, mask)
+    brain = rows[0]
+    assert brain["psnr"] == pytest.approx(metrics.psnr(synth, truth, mask), abs=1e-6)
+    assert brain["psnr_fitted"] == pytest.approx(metrics.psnr(fitted, truth, mask), abs=1e-6)
+    assert brain["ssim"] == pytest.approx(metrics.ssim(synth, truth, mask), abs=1e-6)
+    assert brain["nmse"] == pytest.approx(metrics.nmse(synth, truth, mask), abs=1e-6)
+    of_slices = metrics.paper_psnr(synth, truth)
+    assert brain["psnr_paper"] == pytest.approx(of_slices.mean(), abs=1e-6)
+    assert brain["psnr_paper_sd"] == pytest.approx(of_slices.std(), abs=1e-6)
+    assert brain["ssim_paper"] == pytest.approx(metrics.paper_ssim(synth, truth).mean(), abs=1e-6)
+    grey = mask & (gm > 0)
+    assert rows[2]["voxels"] == grey.sum()
+    assert rows[2]["psnr"] == pytest.approx(metrics.psnr(synth, truth, grey), abs=1e-6)
+    assert brain["slices"] == len(case.rows)
+    assert brain["peak_memory"] > 1e7 and brain["seconds_per_80"] > 0
+
+
+# --- running and resuming ------------------------------------------------------------------------
+
+
+def run(
+    cache: Path,
+    folder: Path,
+    candidates: list[Candidate],
+    report: Callable[[str], None] = lambda line: None,
+    **options: Any,
+) -> list[dict[str, Any]]:
+    store = SliceStore(cache, VALIDATION)
+    conditions = options.pop("conditions", None) or conditions_of(store, 2, "s")
+    compare(candidates, store, folder, conditions, report=report, **options)
+    return read_results(folder)[0]
+
+
+def test_every_participant_and_task_gets_a_row_per_region(
+    cache: Path, tmp_path: Path, baselines: list[Candidate]
+) -> None:
+    rows = run(cache, tmp_path / "out", baselines)
+    brain = [row for row in rows if row["region"] == "brain"]
+    assert len(rows) == 4 * len(brain) and len(brain) == 2 * (2 * 4 + 2)
+    last = [row for row in brain if row["participant_id"] == "sub-05"]
+    assert {(row["session_id"], row["target"], row["sources"]) for row in last} == {
+        ("ses-a", "T1w", "T2w"),
+        ("ses-a", "T2w", "T1w"),
+    }
+    best = {row["model"]: row["psnr"] for row in brain if row["target"] == "T2w"}
+    assert best["quadratic regression"] > best["copy"] + 3
+
+
+def test_a_run_that_was_killed_goes_on_and_ends_the_same(
+    cache: Path, tmp_path: Path, baselines: list[Candidate]
+) -> None:
+    whole = run(cache, tmp_path / "whole", baselines)
+    done: list[str] = []
+
+    def kill(line: str) -> None:
+        done.append(line)
+        if len(done) == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(cache, tmp_path / "parts", baselines, kill)
+    later: list[str] = []
+    resumed = run(cache, tmp_path / "parts", baselines, later.append)
+    assert len(later) == 2 * 10 - 4
+    assert figures(resumed) == figures(whole)
+    again: list[str] = []
+    assert figures(run(cache, tmp_path / "parts", baselines, again.append)) == figures(whole)
+    assert again == [f"{model.label}: nothing left to do" for model in baselines]
+
+
+@pytest.mark.parametrize("change", ["every", "split", "seed", "slices", "steps", "model"])
+def test_scores_that_were_made_otherwise_are_not_mixed(
+    cache: Path, tmp_path: Path, baselines: list[Candidate], change: str
+) -> None:
+    copy, folder = baselines[0], tmp_path / "out"
+    run(cache, folder, [copy], targets=["T2w"])
+    store = SliceStore(cache, VALIDATION)
+    other = {"every": 2, "split": "s", "seed": 0}
+    if change == "slices":
+        raw = np.load(cache / "sub-03.npy")
+        raw[0, 0, 0, 0] += 1
+        np.save(cache / "sub-03.npy", raw)
+        store = SliceStore(cache, VALIDATION)
+    elif change == "steps":
+        copy = Candidate(copy.label, copy.path, 4, 1, copy.metadata, copy.sha256)
+    elif change == "model":
+        copy = Candidate(copy.label, copy.path, 1, 1, copy.metadata, "0" * 64)
+    else:
+        other[change] = {"every": 1, "split": "t", "seed": 1}[change]  # type: ignore[assignment]
+    before = read_results(folder)[0]
+    with pytest.raises(UsageError, match=f"made otherwise .*{change}"):
+        run(cache, folder, [copy], conditions=conditions_of(store, **other))  # type: ignore[arg-type]
+    assert read_results(folder)[0] == before
+
+
+def test_two_labels_never_share_a_file(baselines: list[Candidate]) -> None:
+    copy = baselines[0]
+    names = {
+        Candidate(label, copy.path, 1, 1, {}, "").file_name
+        for label in ("a, 1 step", "a; 1 step", "a/1/step", "../a 1 step", "")
+    }
+    assert len(names) == 5
+    assert not any("/" in name or name.startswith(".") for name in names)
+
+
+def test_a_task_that_a_model_cannot_serve_is_passed_over(
+    make_cache: MakeCache, tmp_path: Path, baselines: list[Candidate]
+) -> None:
+    cache = make_cache({"sub-03": ("T1w", "T2w", "PDw")}, folder="other")
+    lines: list[str] = []
+    rows = run(cache, tmp_path / "out", [baselines[1]], lines.append)
+    assert {row["target"] for row in rows} == {"T1w", "T2w"}
+    with pytest.raises(DatasetError, match="any task"):
+        run(cache, tmp_path / "none", baselines, targets=["FLAIR"])
+
+
+def test_slices_with_little_brain_are_not_scored(
+    make_cache: MakeCache, tmp_path: Path, baselines: list[Candidate]
+) -> None:
+    cache = make_cache({"sub-03": FOUR}, count=2, folder="small")
+    raw = np.load(cache / "sub-03.npy")
+    np.save(cache / "sub-03.npy", raw[:1])
+    lines: list[str] = []
+    assert run(cache, tmp_path / "out", [baselines[0]], lines.append) == []
+    assert "no slice has brain on 15%" in lines[0]
+
+
+# --- baselines -----------------------------------------------------------------------------------
+
+
+def test_baselines_are_fitted_once_on_training_participants_alone(
+    cache: Path, tmp_path: Path
+) -> None:
+    folder, lines = tmp_path / "b", []
+    store = SliceStore(cache, TRAIN)
+    (path,) = fit_baselines(("quadratic",), store, folder, "s", lines.append)
+    assert len(lines) == 2 and not any("sub-03" in line for line in lines)
+    before = path.read_bytes()
+    fit_baselines(("quadratic",), store, folder, "s", lines.append)
+    assert len(lines) == 2 and path.read_bytes() == before
+    fit_baselines(("quadratic",), store, folder, "another split", lines.append)
+    assert len(lines) == 4
+    assert load_model(path).metadata["split_sha256"] == "another split"
+    with pytest.raises(DatasetError, match="no training participant"):
+        fit_baselines(("copy",), SliceStore(cache, ()), folder, "s")
+
+
+# --- lesions -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """Write a participant whose T1w is brightest where the lesion is, and its lesion mask."""
+    folder = tmp_path / "data"
+    x, y, z = np.mgrid[:70, :60, :5]
+    brain = ((x - 38) / 25) ** 2 + ((y - 27) / 20) ** 2 < 1
+    lesion = ((x - 45) ** 2 + (y - 20) ** 2 < 16) & (z > 1)
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0])
+    rng = np.random.default_rng(0)
+    images = {
+        "T1w": np.where(lesion, 1000, rng.uniform(10, 500, brain.shape)) * brain,
+        "T2w": rng.uniform(10, 500, brain.shape) * brain,
+    }
+    anat = folder / "sub-01" / "anat"
+    anat.mkdir(parents=True)
+    for contrast, image in images.items():
+        nib.save(
+            nib.Nifti1Image(image.astype(np.float32), affine),
+            anat / f"sub-01_{contrast}.nii.gz",
+        )
+    drawn = folder / "derivatives" / "tumorseg" / "sub-01" / "anat"
+    drawn.mkdir(parents=True)
+    labels = (4 * lesion).astype(np.uint8)
+    nib.save(nib.Nifti1Image(labels, affine), drawn / "sub-01_dseg.nii.gz")
+    return folder
+
+
+@pytest.fixture
+def lesion_cache(dataset: Path, tmp_path: Path) -> Path:
+    def segment(image: nib.Nifti1Image, mask: nib.Nifti1Image, contrast: str) -> np.ndarray:
+        inside = np.asarray(mask.dataobj) > 0
+        return np.stack([inside, ~inside, ~inside], axis=-1).astype(np.float32)
+
+    build_cache(dataset, tmp_path / "cache", segment)
+    return tmp_path / "cache"
+
+
+@pytest.mark.parametrize("given", ["", "derivatives/tumorseg"])
+def test_lesions_lie_on_the_slices_where_they_were_drawn(
+    dataset: Path, lesion_cache: Path, given: str
+) -> None:
+    store = SliceStore(lesion_cache)
+    conditions = conditions_of(store, 1, "s", lesions=dataset / given)
+    assert list(conditions.lesions) == ["sub-01"]
+    lesion = lesion_slices(conditions.lesions["sub-01"], store, "sub-01")
+    shown = np.load(lesion_cache / "sub-01.npy")[:, CONTRASTS.index("T1w")]
+    assert lesion.shape == shown.shape and lesion.any(axis=(1, 2)).sum() == 3
+    assert np.array_equal(lesion, shown == 255)
+
+
+def test_the_lesion_is_a_region_of_its_own(dataset: Path, lesion_cache: Path) -> None:
+    store, task = SliceStore(lesion_cache), Task("T1w", ("T2w",))
+    path = conditions_of(store, 1, "s", lesions=dataset).lesions["sub-01"]
+    lesion = lesion_slices(path, store, "sub-01")
+    case = read_case(store, "sub-01", task, 1, lesion)
+    assert case.lesion is not None
+    # Slices as small as these are not scored otherwise.
+    whole = Conditions(1, "s")
+    assert whole.to_dict()["lesions"] == {}
+    case = type(case)(**{**vars(case), "rows": list(range(len(case.mask)))})
+    rows = score_case(Spy(), case, task, Candidate("s", path, 1, 1, {}, ""), "sub-01")
+    assert rows[-1]["region"] == "lesion"
+    assert rows[-1]["voxels"] == lesion.sum() > 100
+
+
+def test_lesions_that_cannot_be_placed_are_refused(
+    dataset: Path, lesion_cache: Path, cache: Path, tmp_path: Path
+) -> None:
+    store = SliceStore(lesion_cache)
+    path = dataset / "derivatives" / "tumorseg" / "sub-01" / "anat" / "sub-01_dseg.nii.gz"
+    with pytest.raises(DatasetError, match="no lesion mask of any participant"):
+        conditions_of(SliceStore(cache), 1, "s", lesions=dataset / "sub-01")
+    with pytest.raises(DatasetError, match="no such folder"):
+        conditions_of(store, 1, "s", lesions=tmp_path / "nothing")
+    with pytest.raises(DatasetError, match="not here any more"):
+        lesion_slices(path, SliceStore(cache), "sub-01")
+    # The scan has changed since the cache was made.
+    scan = dataset / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
+    image = nib.load(scan)
+    changed = image.get_fdata()
+    changed[30:33, 20:25] = 0
+    nib.save(nib.Nifti1Image(changed, image.affine), scan)
+    with pytest.raises(DatasetError, match="Make it anew"):
+        lesion_slices(path, store, "sub-01")
+    nib.save(nib.Nifti1Image(np.zeros((3, 3, 3), np.uint8), np.eye(4)), path)
+    with pytest.raises(DatasetError, match="not on the grid"):
+        lesion_slices(path, store, "sub-01")
