@@ -189,6 +189,7 @@ class SlicewiseModel:
         seed: int = 0,
         batch_size: int = 8,
         *,
+        rows: Sequence[int] | None = None,
         sampler: str | None = None,
         tissue_source: str | None = None,
         participant: str = "",
@@ -197,7 +198,8 @@ class SlicewiseModel:
     ) -> Synthesis:
         """Synthesise a contrast; see :meth:`colapipe.coladiff.CoLaDiff.synthesise`.
 
-        ``tissues``, ``steps``, ``seed``, ``sampler``, ``participant`` and ``session`` change
+        ``rows`` names the slices (indices of the first axis) to make, all by default; the others
+        stay 0. ``tissues``, ``steps``, ``seed``, ``sampler``, ``participant`` and ``session`` change
         nothing, and ``std`` is always None.
 
         Raises
@@ -229,14 +231,17 @@ class SlicewiseModel:
 
         mean = np.zeros(inside.shape, dtype=np.float32)
         rows_by_window: dict[Window, list[int]] = {}
+        wanted = set(range(len(inside)) if rows is None else rows)
         for row in np.flatnonzero(inside.any(axis=(1, 2))):
+            if int(row) not in wanted:
+                continue
             rows_by_window.setdefault(choose_window(inside[row]), []).append(int(row))
-        total = sum(len(rows) for rows in rows_by_window.values())
+        total = sum(len(together) for together in rows_by_window.values())
         done = 0
 
-        def work(window: Window, rows: Sequence[int]) -> None:
+        def work(window: Window, together: Sequence[int]) -> None:
             nonlocal done
-            part = (list(rows), slice(*window[0]), slice(*window[1]))
+            part = (list(together), slice(*window[0]), slice(*window[1]))
             here = torch.from_numpy(inside[part])
             cut = {
                 name: (torch.from_numpy(values[part]).clamp(0, 1) * here).to(self.device)
@@ -244,14 +249,14 @@ class SlicewiseModel:
             }
             image = self._predict(cut, target).clamp(0, 1).cpu() * here
             mean[part] = image.numpy()
-            done += len(rows)
+            done += len(together)
             if progress is not None:
                 progress(done, total)
 
         used = batch_size
         with torch.inference_mode():
-            for window, rows in rows_by_window.items():
-                used = in_batches(rows, used, partial(work, window))
+            for window, together in rows_by_window.items():
+                used = in_batches(together, used, partial(work, window))
         info = {
             "target": target,
             "contrasts": known,
