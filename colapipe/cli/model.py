@@ -1,15 +1,16 @@
-"""``colapipe-model``: synthesise from a request, describe a model, train one."""
+"""``colapipe-model``: synthesise from a request, describe a model, train or score one."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from colapipe import __version__
-from colapipe.errors import ColapipeError, ModelError, ReadWriteError, UsageError
+from colapipe.cli.model_describe import add_info
+from colapipe.cli.model_evaluate import add_evaluate
+from colapipe.errors import ColapipeError, ReadWriteError, UsageError
 
 OUT_OF_MEMORY = 1
 BUG = 70
@@ -19,7 +20,7 @@ INTERRUPTED = 130
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="colapipe-model",
-        description="Synthesise MRI contrasts with CoLa-Diff, describe a model, or train one.",
+        description="Synthesise MRI contrasts with CoLa-Diff; describe, train and score models.",
         epilog="Exit codes: 0 done, 1 out of memory, 2 wrong request or option, 65 not a usable "
         "dataset, 66 no usable model, 74 input or output failed, 130 interrupted.",
     )
@@ -38,16 +39,8 @@ def _parser() -> argparse.ArgumentParser:
     synth.add_argument("request", type=Path, metavar="REQUEST.json")
     synth.set_defaults(run=_synth)
 
-    info = commands.add_parser(
-        "info",
-        help="describe a model",
-        description="Print a model's configuration, sizes, SHA-256, training data and licence.",
-    )
-    info.add_argument(
-        "model", type=Path, nargs="?", metavar="MODEL", help="default: the bundled model"
-    )
-    info.add_argument("--json", action="store_true", help="print all of the description as JSON")
-    info.set_defaults(run=_info)
+    add_info(commands)
+    add_evaluate(commands)
 
     train = commands.add_parser(
         "train",
@@ -125,47 +118,6 @@ def _synth(options: argparse.Namespace) -> None:
     from colapipe.cli.model_synth import read_request, run_request
 
     run_request(read_request(options.request))
-
-
-def _info(options: argparse.Namespace) -> None:
-    from colapipe.coladiff.checkpoint import (
-        CheckpointError,
-        file_sha256,
-        parameter_count,
-        read_metadata,
-    )
-    from colapipe.weights import bundled_model_path
-
-    path = options.model or bundled_model_path()
-    try:
-        metadata, sha256, count = read_metadata(path), file_sha256(path), parameter_count(path)
-    except CheckpointError as error:
-        raise ModelError(str(error)) from error
-    except OSError as error:
-        raise ModelError(f"{path}: the model cannot be read ({error.strerror})") from error
-    facts = {
-        "path": str(path),
-        "sha256": sha256,
-        "bytes": path.stat().st_size,
-        "parameters": count,
-        **metadata,
-    }
-    if options.json:
-        print(json.dumps(facts, indent=2))
-        return
-    for key, value in facts.items():
-        if isinstance(value, dict):
-            print(f"{key}:")
-            for name, entry in value.items():
-                print(f"  {name}: {_plain(entry)}")
-        else:
-            print(f"{key}: {_plain(value)}")
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, list):
-        return ", ".join(str(entry) for entry in value)
-    return "none" if value is None else str(value)
 
 
 def _train(options: argparse.Namespace) -> None:

@@ -52,6 +52,8 @@ class Candidate:
         Its description.
     sha256 : str
         Of its file.
+    held_out : bool
+        Whether it is known that it did not learn from the participants that are scored.
     """
 
     label: str
@@ -60,6 +62,7 @@ class Candidate:
     samples: int
     metadata: dict[str, Any]
     sha256: str
+    held_out: bool = True
 
     @property
     def file_name(self) -> str:
@@ -225,7 +228,7 @@ class Results:
             "model_sha256": candidate.sha256,
             "steps": candidate.steps,
             "samples": candidate.samples,
-            "trained_on_this_split": candidate.metadata["split_sha256"] == conditions.split,
+            "held_out": candidate.held_out,
             **conditions.to_dict(),
         }
         if self.about.is_file():

@@ -10,8 +10,10 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
+from colapipe.contrasts import CONTRASTS
 from colapipe.evaluation import paper
 from colapipe.evaluation.bootstrap import (
     Interval,
@@ -157,8 +159,8 @@ def difference_tables(scores: Scores, reference: str, metric: str = "psnr") -> l
                     )
                     found = bootstrap_difference(one, other)
                     if found.participants:
-                        p = wilcoxon(one, other)
-                        parts.append(f"{_figure(found, digits, '+')}, p={p:.2g}")
+                        p = f", p={wilcoxon(one, other):.2g}" if found.participants > 1 else ""
+                        parts.append(_figure(found, digits, "+") + p)
                 cells.append(" / ".join(parts) or NOTHING)
             if model != reference and set(cells) != {NOTHING}:
                 rows.append((model, *cells))
@@ -222,48 +224,51 @@ def cost_table(scores: Scores) -> Table:
     )
 
 
-def paper_table(scores: Scores) -> Table | None:
-    """Return the paper's Table 1 with our rows below; None if no task of ours is in it."""
-    published = {Task(cell.target, cell.sources): cell.dataset for cell in paper.TABLE_1}
-    tasks = [task for task in published if task in scores.tasks]
-    if not tasks:
-        return None
-    rows = []
-    for model in dict.fromkeys(cell.model for cell in paper.TABLE_1):
-        cells = []
-        for task in tasks:
-            found = next(
-                cell
-                for cell in paper.TABLE_1
-                if (cell.model, Task(cell.target, cell.sources)) == (model, task)
-            )
-            cells += [
-                f"{found.psnr:.2f} ± {found.psnr_sd:.2f}",
-                f"{found.ssim:.2f} ± {found.ssim_sd:.2f}",
+def paper_tables(scores: Scores) -> list[Table]:
+    """Return the paper's Table 1 with our rows below: a table for each of its datasets.
+
+    Only for tasks that were scored here; none without any.
+    """
+    datasets: dict[str, dict[str, dict[Task, paper.Published]]] = {}
+    for cell in paper.TABLE_1:
+        task = Task(cell.target, cell.sources)
+        if task in scores.tasks:
+            datasets.setdefault(cell.dataset, {}).setdefault(cell.model, {})[task] = cell
+    tables = []
+    for dataset, published in datasets.items():
+        rows = []
+        for model, cells in published.items():
+            figures = [
+                (f"{cell.psnr:.2f} ± {cell.psnr_sd:.2f}", f"{cell.ssim:.2f} ± {cell.ssim_sd:.2f}")
+                for cell in cells.values()
             ]
-        rows.append((f"{model} (paper)", *cells))
-    for model in scores.models:
-        cells = []
-        for task in tasks:
-            cells += [
-                _spread(scores, model, task, "psnr_paper", 1),
-                _spread(scores, model, task, "ssim_paper", 100),
+            rows.append((f"{model} (paper)", *chain.from_iterable(figures)))
+        tasks = list(next(iter(published.values())))
+        for model in scores.models:
+            ours = [
+                (
+                    _spread(scores, model, task, "psnr_paper", 1),
+                    _spread(scores, model, task, "ssim_paper", 100),
+                )
+                for task in tasks
             ]
-        if set(cells) != {NOTHING}:
-            rows.append((f"{model} (here)", *cells))
-    header = [
-        f"{task} ({published[task]} in the paper): {metric}"
-        for task in tasks
-        for metric in ("PSNR", "SSIM %")
-    ]
-    return Table(
-        "Beside the paper's Table 1: whole slices, background included",
-        ("Model", *header),
-        rows,
-        f"{paper.NOT_COMPARABLE}\n\nPaper: {paper.REFERENCE}; mean ± standard deviation in its "
-        "test set. Here: mean over participants of the mean over their slices, own scale, ± "
-        "standard deviation over participants (over all slices in brackets).",
-    )
+            if any(NOTHING not in pair for pair in ours):
+                rows.append((f"{model} (here)", *chain.from_iterable(ours)))
+        header = [f"{task.target} {metric}" for task in tasks for metric in ("PSNR", "SSIM %")]
+        others = ", ".join(
+            name
+            for name in CONTRASTS
+            if any(name in (task.target, *task.sources) for task in tasks)
+        )
+        note = (
+            f"{paper.NOT_COMPARABLE}\n\nEach target from the others of {others}. Paper: "
+            f"{paper.REFERENCE}; mean ± standard deviation in its test set. Here: mean over "
+            "participants of the mean over their slices, own scale, ± standard deviation over "
+            "participants (over all slices)."
+        )
+        title = f"Beside the paper's Table 1, {dataset}: whole slices, background included"
+        tables.append(Table(title, ("Model", *header), rows, note))
+    return tables
 
 
 def paper_sources_table(scores: Scores) -> Table | None:

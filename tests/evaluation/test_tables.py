@@ -23,7 +23,7 @@ from colapipe.evaluation.tables import (
     long_tsv,
     metric_tables,
     paper_sources_table,
-    paper_table,
+    paper_tables,
     region_tables,
     summary,
 )
@@ -147,19 +147,28 @@ def test_cost_is_the_median_time_and_the_largest_memory() -> None:
 
 
 def test_our_rows_stand_below_those_of_table_1_with_a_warning(scores: Scores) -> None:
-    table = paper_table(scores)
-    assert table is not None
+    (table,) = paper_tables(scores)
+    assert table.header == ("Model", "T1w PSNR", "T1w SSIM %", "T2w PSNR", "T2w SSIM %")
     found = cells(table)
-    psnr = "T2w from T1w+T1ce+FLAIR (BraTS 2018 in the paper): PSNR"
-    assert found["CoLa-Diff (paper)"][psnr] == "28.33 ± 2.27"
-    assert found["MM-GAN (paper)"][psnr.replace("PSNR", "SSIM %")] == "90.58 ± 1.39"
+    assert found["CoLa-Diff (paper)"]["T2w PSNR"] == "28.33 ± 2.27"
+    assert found["MM-GAN (paper)"]["T2w SSIM %"] == "90.58 ± 1.39"
     means = np.array([24.0, 26.0, 31.0])
     over_slices = math.sqrt(1 + means.var())
     expected = f"27.00 ± {means.std(ddof=1):.2f} ({over_slices:.2f})"
-    assert found["new (here)"][psnr] == expected
-    assert found["new (here)"][psnr.replace("PSNR", "SSIM %")] == "90.00 ± 0.00 (1.00)"
-    assert "not comparable" in table.markdown() and "pp. 398-408" in table.markdown()
-    assert paper_table(Scores([row("m", Task("T2w", ("T1w",)), "a", 20.0)])) is None
+    assert found["new (here)"]["T2w PSNR"] == expected
+    assert found["new (here)"]["T2w SSIM %"] == "90.00 ± 0.00 (1.00)"
+    assert found["new (here)"]["T1w PSNR"] == "-"
+    text = table.markdown()
+    assert "not comparable" in text and "pp. 398-408" in text
+    assert "others of T1w, T2w, T1ce, FLAIR" in text
+
+
+def test_the_tasks_of_ixi_are_a_table_of_their_own(scores: Scores) -> None:
+    rows = [row("m", task, "a", 20.0) for task in (T2W, Task("PDw", ("T1w", "T2w")))]
+    brats, ixi = paper_tables(Scores(rows))
+    assert cells(ixi)["LDM (paper)"] == {"PDw PSNR": "27.36 ± 2.48", "PDw SSIM %": "91.52 ± 2.39"}
+    assert "IXI" in ixi.title and "BraTS" in brats.title
+    assert paper_tables(Scores([row("m", Task("T2w", ("T1w",)), "a", 20.0)])) == []
 
 
 def test_more_sources_stand_below_table_2() -> None:

@@ -1,0 +1,134 @@
+"""``colapipe-model info``: what a model is, how large, how good, and what it costs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from colapipe.errors import ModelError
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+
+def add_info(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to those of ``colapipe-model``."""
+    info = commands.add_parser(
+        "info",
+        help="describe a model",
+        description="Print a model's configuration, sizes, SHA-256, training data, licence, and "
+        "its scores where it carries any.",
+    )
+    info.add_argument(
+        "model", type=Path, nargs="?", metavar="MODEL", help="default: the bundled model"
+    )
+    info.add_argument("--json", action="store_true", help="print all of the description as JSON")
+    info.add_argument(
+        "--flops",
+        action="store_true",
+        help="count the floating point operations per slice and step, too (some seconds)",
+    )
+    info.set_defaults(run=describe)
+
+
+def describe(options: argparse.Namespace) -> None:
+    """Print the description of a model.
+
+    Raises
+    ------
+    ModelError
+        If the file cannot be read, or is not a model of colapipe.
+    """
+    from colapipe.coladiff.checkpoint import (
+        BASELINES,
+        KIND,
+        CheckpointError,
+        file_sha256,
+        parameter_sizes,
+        read_metadata,
+    )
+    from colapipe.weights import bundled_model_path
+
+    path = options.model or bundled_model_path()
+    try:
+        metadata = read_metadata(path, (KIND, *BASELINES))
+        sha256, sizes = file_sha256(path), parameter_sizes(path)
+        flops = _flops(path) if options.flops else {}
+    except CheckpointError as error:
+        raise ModelError(str(error)) from error
+    except OSError as error:
+        raise ModelError(f"{path}: the model cannot be read ({error.strerror})") from error
+    facts: dict[str, Any] = {
+        "path": str(path),
+        "sha256": sha256,
+        "bytes": path.stat().st_size,
+        "parameters": sum(sizes.values()),
+        "parts": sizes,
+        **flops,
+        **metadata,
+    }
+    if options.json:
+        print(json.dumps(facts, indent=2))
+        return
+    scores = facts.pop("scores", None)
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            print(f"{key}:")
+            for name, entry in value.items():
+                print(f"  {name}: {_plain(entry)}")
+        else:
+            print(f"{key}: {_plain(value)}")
+    if scores:
+        print("scores:")
+        for line in score_lines(scores):
+            print(f"  {line}")
+
+
+def _flops(path: Path) -> dict[str, dict[str, int]]:
+    from colapipe.baselines.load import load_model
+    from colapipe.evaluation.flops import count_flops
+
+    return {"flops_per_slice": count_flops(load_model(path))._asdict()}
+
+
+def score_lines(scores: Any) -> list[str]:
+    """Return the scores that a checkpoint carries in words; what is not understood, as it is.
+
+    Parameters
+    ----------
+    scores : list of dict
+        As :func:`colapipe.evaluation.tables.for_metadata` returns them.
+    """
+    if not isinstance(scores, list):
+        return [_plain(scores)]
+    lines = []
+    for entry in scores:
+        try:
+            psnr, fitted, ssim = (
+                _interval(entry[metric]) for metric in ("psnr", "psnr_fitted", "ssim")
+            )
+            run = ", ".join(f"{entry[key]} {key}" for key in ("steps", "samples") if key in entry)
+            lines.append(
+                f"{entry['target']} from {'+'.join(entry['sources'])}, {entry['region']}, "
+                f"{entry['participants']} participants{', ' + run if run else ''}: "
+                f"PSNR {psnr} dB, fitted {fitted} dB, SSIM {ssim}"
+            )
+        except (KeyError, TypeError, ValueError):
+            lines.append(_plain(entry))
+    return lines
+
+
+def _interval(figures: Sequence[float | None]) -> str:
+    mean, low, high = figures
+    if mean is None:
+        return "none"
+    return f"{mean:g}" if low is None or high is None else f"{mean:g} [{low:g}, {high:g}]"
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(str(entry) for entry in value)
+    return "none" if value is None else str(value)

@@ -1,0 +1,85 @@
+"""``colapipe-model info``: parts, operations, and the scores that a checkpoint carries."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from colapipe.baselines.slicewise import make_metadata
+from colapipe.baselines.unet import RegressionUNet
+from colapipe.cli.model import main
+from colapipe.cli.model_describe import score_lines
+from colapipe.coladiff.checkpoint import load_checkpoint, save_checkpoint
+from colapipe.coladiff.presets import write_nano_checkpoint
+
+SCORES = [
+    {
+        "target": "T2w",
+        "sources": ["T1w", "FLAIR"],
+        "region": "brain",
+        "participants": 5,
+        "steps": 4,
+        "psnr": [17.5, 15.2, 19.6],
+        "psnr_fitted": [19.5, None, None],
+        "ssim": [0.61, 0.5, 0.7],
+    }
+]
+
+
+@pytest.fixture
+def nano(tmp_path: Path) -> Path:
+    return write_nano_checkpoint(tmp_path / "nano.safetensors")
+
+
+def test_parts_add_up_to_all_parameters(nano: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(nano), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert sum(facts["parts"].values()) == facts["parameters"]
+    assert "denoiser" in facts["parts"] and "flops_per_slice" not in facts
+
+
+def test_operations_are_counted_on_request(nano: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(nano), "--json", "--flops"]) == 0
+    flops = json.loads(capsys.readouterr().out)["flops_per_slice"]
+    assert flops["once"] > 0 and flops["step"] > 0
+
+
+def test_a_baseline_is_described_and_its_operations_are_those_of_its_layers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    path = tmp_path / "unet.safetensors"
+    network = RegressionUNet(2, [8])
+    about = {"name": "u", "training_data": "none", "licence": "none"}
+    metadata = make_metadata("unet", ("T1w", "T2w"), {"channels": [8]}, **about)
+    save_checkpoint(path, network.state_dict(), metadata)
+    assert main(["info", str(path), "--json", "--flops"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["kind"] == "unet"
+    # Multiply-adds of each convolution on 224 x 224, and the linear layer of FiLM; twice.
+    expected = 2 * (224 * 224 * (2 * 8 * 9 + 8 * 8 * 9 + 8) + 4 * 32)
+    assert facts["flops_per_slice"] == {"once": expected, "step": 0}
+
+
+def test_scores_that_a_checkpoint_carries_are_printed(
+    nano: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tensors, metadata = load_checkpoint(nano)
+    save_checkpoint(nano, tensors, {**metadata, "scores": SCORES})
+    assert main(["info", str(nano)]) == 0
+    printed = capsys.readouterr().out
+    assert (
+        "scores:\n  T2w from T1w+FLAIR, brain, 5 participants, 4 steps: PSNR 17.5 [15.2, 19.6] "
+        "dB, fitted 19.5 dB, SSIM 0.61 [0.5, 0.7]\n"
+    ) in printed
+    assert main(["info", str(nano), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["scores"] == SCORES
+
+
+@pytest.mark.parametrize("scores", ["T2w 17.5 dB", [{"target": "T2w"}], {"T2w": 17.5}])
+def test_scores_of_another_shape_are_printed_as_they_are(scores: object) -> None:
+    (line,) = score_lines(scores)
+    assert "T2w" in line
