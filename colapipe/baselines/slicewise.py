@@ -265,7 +265,7 @@ class SlicewiseModel:
             "steps": 1,
             "samples": 1,
             "seed": seed,
-            "slices": ids,
+            "slices": [ids[row] for row in sorted(wanted)],
             "device": str(self.device),
             "precision": "float32",
             "batch_size": used,
