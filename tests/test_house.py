@@ -148,6 +148,19 @@ def test_the_model_knows_nothing_of_the_app() -> None:
     assert not wrong, listed(wrong)
 
 
+def test_baselines_know_the_model_and_not_how_it_is_trained() -> None:
+    allowed = ("colapipe.baselines", "colapipe.coladiff", "colapipe.contrasts")
+    wrong = [
+        i
+        for i in all_imports()
+        if within(i.importer, "colapipe.baselines")
+        and within(i.target, "colapipe")
+        and not any(within(i.target, room) for room in allowed)
+        and i.target != "colapipe"
+    ]
+    assert not wrong, listed(wrong)
+
+
 def test_interfaces_do_not_know_the_workflows() -> None:
     wrong = [
         i

@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from colapipe.baselines.slicewise import SlicewiseModel, stack_sources
+from colapipe.baselines.slicewise import SlicewiseModel, frozen, stack_sources
 
 FIDELITY = 0.9
 """Weight of L1; the adversarial loss has the rest."""
@@ -308,8 +308,7 @@ class MMGANModel(SlicewiseModel):
 
     def __init__(self, network: Generator, metadata: dict[str, Any], device: torch.device) -> None:
         super().__init__(metadata, device)
-        self.network = network.to(device).to(memory_format=torch.channels_last).eval()
-        self.network.requires_grad_(False)
+        self.network = frozen(network, device)
 
     @classmethod
     def _from_tensors(

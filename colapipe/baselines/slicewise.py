@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from colapipe.coladiff.batching import in_batches
 from colapipe.coladiff.checkpoint import FORMAT_VERSION, CheckpointError, load_checkpoint
@@ -23,6 +23,7 @@ from colapipe.coladiff.window import Window, choose_window
 TISSUES = ("CSF", "GM", "WM", "lesion")
 
 FloatArray = npt.NDArray[np.float32]
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class Synthesiser(Protocol):
@@ -128,6 +129,15 @@ def stack_sources(images: Mapping[str, Tensor], contrasts: Sequence[str]) -> tup
     return torch.stack(slots, dim=1), bits.expand(len(first), -1)
 
 
+def frozen(network: Network, device: torch.device) -> Network:
+    """Return a network ready to be used: on its device, in its fastest layout, untrainable."""
+    network.to(device).eval().requires_grad_(False)
+    for parameter in network.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return network
+
+
 class SlicewiseModel:
     """A model that makes each slice from the same slice of its sources, in one go.
 
@@ -199,8 +209,8 @@ class SlicewiseModel:
         """Synthesise a contrast; see :meth:`colapipe.coladiff.CoLaDiff.synthesise`.
 
         ``rows`` names the slices (indices of the first axis) to make, all by default; the others
-        stay 0. ``tissues``, ``steps``, ``seed``, ``sampler``, ``participant`` and ``session`` change
-        nothing, and ``std`` is always None.
+        stay 0. ``tissues``, ``steps``, ``seed``, ``sampler``, ``participant`` and ``session``
+        change nothing, and ``std`` is always None.
 
         Raises
         ------

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from colapipe.baselines.slicewise import SlicewiseModel, stack_sources
+from colapipe.baselines.slicewise import SlicewiseModel, frozen, stack_sources
 from colapipe.coladiff.conditions import make_flags
 
 GROUPS = 8
@@ -130,8 +130,7 @@ class UNetModel(SlicewiseModel):
         self, network: RegressionUNet, metadata: dict[str, Any], device: torch.device
     ) -> None:
         super().__init__(metadata, device)
-        self.network = network.to(device).to(memory_format=torch.channels_last).eval()
-        self.network.requires_grad_(False)
+        self.network = frozen(network, device)
         self.multiple = network.multiple
 
     @classmethod

@@ -134,7 +134,7 @@ def _checksum(array: npt.NDArray[np.uint8]) -> int:
     """Return the CRC-32 of an array's slices."""
     own, value = open_again(array), 0
     for part in own:
-        value = zlib.crc32(np.ascontiguousarray(part), value)
+        value = zlib.crc32(part.tobytes(), value)
     return value
 
 
