@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
+from colapipe.baselines.load import load_model
 from colapipe.baselines.slicewise import make_metadata
 from colapipe.baselines.unet import RegressionUNet
 from colapipe.cli.model import main
@@ -45,6 +48,11 @@ def test_operations_are_counted_on_request(nano: Path, capsys: pytest.CaptureFix
     assert main(["info", str(nano), "--json", "--flops"]) == 0
     flops = json.loads(capsys.readouterr().out)["flops_per_slice"]
     assert flops["once"] > 0 and flops["step"] > 0
+    model, image = load_model(nano), np.full((1, 224, 224), 0.5, dtype=np.float32)
+    with FlopCounterMode(display=False) as counter:
+        sources = dict.fromkeys(("T1w", "T2w"), image)
+        model.synthesise(sources, image, None, "FLAIR", steps=1, samples=1)
+    assert counter.get_total_flops() == flops["once"] + flops["step"]
 
 
 def test_a_baseline_is_described_and_its_operations_are_those_of_its_layers(

@@ -136,6 +136,7 @@ def test_two_models_of_one_name_are_told_apart(
     ("options", "code", "message"),
     [
         (("--sources", "T1w+T2w", "--targets", "T2w"), 2, "T2w is among its own sources"),
+        (("--sources", "T2w", "--targets", "T2w", "--data", "/none"), 2, "its own sources"),
         (("--targets", "T9w"), 2, "unknown contrast 'T9w'"),
         (("--sources", "T1w+CT"), 2, "unknown contrast 'CT'"),
         (("--targets", "PDw"), 65, "no participant has the contrasts"),
