@@ -243,23 +243,25 @@ class Results:
             self.table.unlink(missing_ok=True)
             _write_json(self.about, identity)
         self.rows: list[Row] = read_scores_tsv(self.table) if self.table.is_file() else []
+        self._done = {_key(row) for row in self.rows}
 
     def has(self, name: str, task: Task) -> bool:
         """Say whether a participant's scores of a task are there."""
         participant, session = split_name(name)
-        wanted = (f"sub-{participant}", f"ses-{session}" if session else "n/a")
-        return any(
-            (row["participant_id"], row["session_id"]) == wanted
-            and (row["target"], row["sources"]) == (task.target, task.joined)
-            for row in self.rows
-        )
+        of_session = f"ses-{session}" if session else "n/a"
+        return (f"sub-{participant}", of_session, task.target, task.joined) in self._done
 
     def add(self, rows: Sequence[Row]) -> None:
         """Add the rows of a participant and task; a reader sees all of them or none."""
         self.rows += [{**row, "session_id": row["session_id"] or "n/a"} for row in rows]
+        self._done |= {_key(row) for row in self.rows[-len(rows) :]}
         temporary = self.table.with_name(f".{self.table.name}")
         write_scores_tsv(temporary, self.rows)
         temporary.replace(self.table)
+
+
+def _key(row: Row) -> tuple[str, ...]:
+    return (row["participant_id"], row["session_id"], row["target"], row["sources"])
 
 
 def compare(
