@@ -220,7 +220,7 @@ def cost_table(scores: Scores) -> Table:
         rows,
         "Median over participants and tasks; memory is the largest of all, the images of one "
         "participant and the libraries included. Elapsed time depends on what else the machine "
-        "did.",
+        "did. The whole volume is prepared, however few of its slices are scored.",
     )
 
 
