@@ -16,6 +16,11 @@ Deviations: intensities are in [-1, 1] with a tanh at the end, as in pix2pix (th
 the mean); slices keep their size (the paper resizes to 256 x 256); and a participant may lack a
 contrast altogether, which then counts neither as available nor as missing.
 
+What follows from the published sizes: 54.4 million parameters are those of a U-Net of base 64 and
+depth 8, and 2.8 million those of a PatchGAN of base 64. The weight of L1, the lengths of the
+curriculum's stages, and that the discriminator sees the sources as well (as in pix2pix), were set
+without the paper's full text at hand; all are parameters or one line.
+
 Notation: ``available``, (batch, M), what the generator is shown; ``present``, what the participant
 has; so ``present & ~available`` is what it must make.
 """
@@ -256,8 +261,8 @@ def curriculum(iteration: int, total: int, rng: np.random.Generator, most: int =
     """Return how many contrasts are missing in an iteration.
 
     The first half of the training is divided evenly: one missing contrast, then two, up to
-    ``most``; in the second half the number is random. (In the paper, with four contrasts: ten
-    epochs each, then thirty.)
+    ``most``; in the second half the number is random. With four contrasts and 60 epochs these are
+    ten epochs each, then thirty.
 
     Parameters
     ----------
