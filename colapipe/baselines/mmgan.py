@@ -2,7 +2,7 @@
 
 Sharma and Hamarneh, "Missing MRI pulse sequence synthesis using multi-modal generative adversarial
 network", IEEE Trans. Med. Imaging 39(4), 2020, on top of pix2pix (Isola et al., CVPR 2017) and the
-least-squares loss (Mao et al., ICCV 2017). Written from the papers:
+least-squares loss (Mao et al., ICCV 2017). What it is made of:
 
 - **Imputation.** The generator has a slot in and a slot out for each contrast; a missing one goes
   in as zeros.
