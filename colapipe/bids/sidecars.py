@@ -46,6 +46,7 @@ SYNTHETIC_FIELDS = frozenset(
         "SynthesizedSlices",
         "Synthetic",
         "TissueSource",
+        "UncertaintyCalibration",
     )
 )
 """All that the sidecar of a synthesised image may hold.
@@ -298,18 +299,67 @@ def synthstd(
     model_grid: Grid | None = None,
 ) -> dict[str, Any]:
     """Describe the standard deviation over the samples of a synthesised image; see `synth`."""
-    return _synthetic(
-        contrast,
-        f"Standard deviation over {info['samples']} samples of the {contrast} synthesised from "
-        f"{', '.join(info['contrasts'])}, in the units of the synthesised image. On the grid of "
-        f"the {reference}, brain only, 0 elsewhere.",
-        info,
-        sources,
-        spatial_reference,
-        tissue_source,
-        lesion_conditioning,
-        model_grid,
+    return {
+        **_synthetic(
+            contrast,
+            f"Standard deviation over {info['samples']} samples of the {contrast} synthesised from "
+            f"{', '.join(info['contrasts'])}, in the units of the synthesised image. On the grid "
+            f"of the {reference}, brain only, 0 elsewhere.",
+            info,
+            sources,
+            spatial_reference,
+            tissue_source,
+            lesion_conditioning,
+            model_grid,
+        ),
+        "UncertaintyCalibration": uncertainty_calibration(contrast, info),
+    }
+
+
+def uncertainty_calibration(contrast: str, info: Mapping[str, Any]) -> dict[str, Any]:
+    """Say how a standard deviation becomes an interval, or why it does not.
+
+    Parameters
+    ----------
+    contrast : str
+        The target.
+    info : mapping
+        See `synth`; ``info["model"]["calibration"]`` is that of the checkpoint.
+
+    Returns
+    -------
+    dict
+        ``Calibrated``, and a ``Reason`` if that is False.
+    """
+    from colapipe.coladiff.calibration import Calibration, CalibrationError
+
+    stored = info["model"].get("calibration")
+    if stored is None:
+        return {"Calibrated": False, "Reason": "the model carries no calibration"}
+    try:
+        calibration = Calibration.from_dict(stored)
+    except CalibrationError as err:
+        # An image that is good otherwise must not fail here, after all the work.
+        return {"Calibrated": False, "Reason": f"the model's calibration cannot be read: {err}"}
+    problem = calibration.objection(
+        contrast, sampler=info["sampler"], steps=info["steps"], samples=info["samples"]
     )
+    if problem is not None:
+        return {"Calibrated": False, "Reason": f"the model's calibration does not apply: {problem}"}
+    found = calibration.targets[contrast]
+    low, high = INTENSITY_RANGE
+    return {
+        "Calibrated": True,
+        "Level": calibration.level,
+        "Factor": found.factor,
+        "Floor": found.floor * (high - low),
+        "Interval": "synthesised image ± Factor * max(this image, Floor), clipped to "
+        f"{low}..{high}",
+        "Participants": found.participants,
+        "Meaning": "Level is the part of a brain's voxels that is expected inside, on average over "
+        "participants like those of the calibration, from all contrasts that they had; one "
+        "participant or one region, a lesion above all, may have less.",
+    }
 
 
 def qc(columns: Mapping[str, str], *, sources: Sequence[str] = ()) -> dict[str, Any]:

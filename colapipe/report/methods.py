@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,8 @@ REFERENCES = {
     "mattes": "Mattes D, Haynor DR, Vesselle H, Lewellen TK, Eubank W. PET-CT image registration "
     "in the chest using free-form deformations. IEEE Trans Med Imaging 2003;22(1):120-128. "
     "doi:10.1109/TMI.2003.809072",
+    "conformal": "Angelopoulos AN, Bates S. A gentle introduction to conformal prediction and "
+    "distribution-free uncertainty quantification. arXiv:2107.07511, 2021.",
     "n4": "Tustison NJ, Avants BB, Cook PA, et al. N4ITK: improved N3 bias correction. "
     "IEEE Trans Med Imaging 2010;29(6):1310-1320. doi:10.1109/TMI.2010.2046908",
 }
@@ -69,7 +71,11 @@ class Methods:
         return "\n\n".join([*self.paragraphs, "\n".join(numbered)])
 
 
-def methods(run: Mapping[str, Any], synthesised: Sequence[str] = ()) -> Methods:
+def methods(
+    run: Mapping[str, Any],
+    synthesised: Sequence[str] = (),
+    levels: Mapping[str, float | None] | None = None,
+) -> Methods:
     """Write the methods text for one run.
 
     Parameters
@@ -79,6 +85,9 @@ def methods(run: Mapping[str, Any], synthesised: Sequence[str] = ()) -> Methods:
         ``version``, ``engine``, ``engine_version`` and ``model`` are read.
     synthesised : sequence of str
         Contrasts that were synthesised; none means that only preprocessing is described.
+    levels : mapping, optional
+        Contrasts with an uncertainty map to the level of their calibrated intervals; None where it
+        is not calibrated.
 
     Returns
     -------
@@ -122,7 +131,23 @@ def methods(run: Mapping[str, Any], synthesised: Sequence[str] = ()) -> Methods:
             "tissue map computed from one, was given to the model. Synthesised images are "
             "predictions in arbitrary units, not measurements."
         )
+        if levels:
+            paragraphs[-1] += f" {_uncertainty(levels, cite)}"
     return Methods(tuple(paragraphs), tuple(REFERENCES[key] for key in cited))
+
+
+def _uncertainty(levels: Mapping[str, float | None], cite: Callable[[str], str]) -> str:
+    """Say in one sentence what the standard deviations are, and which are calibrated."""
+    parts = ["Uncertainty is given as the standard deviation over samples of the model"]
+    for level in sorted({level for level in levels.values() if level is not None}):
+        contrasts = _join([name for name, found in levels.items() if found == level])
+        parts.append(
+            f"that of {contrasts} was turned into {100 * level:g} % intervals by split conformal "
+            f"calibration on other participants {cite('conformal')}"
+        )
+    if raw := [name for name, found in levels.items() if found is None]:
+        parts.append(f"that of {_join(raw)} is not calibrated")
+    return "; ".join(parts) + "."
 
 
 def _join(words: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from colapipe.report.files import (
 )
 from colapipe.report.methods import methods
 from colapipe.report.rows import MAP_PERCENTILE, Grid, by_preference
+from colapipe.report.uncertainty import calibrated_level
 
 # Rows at full size keep the page near 5 MB; with more of them each becomes smaller.
 _TILE_WIDTH = 150
@@ -171,8 +172,18 @@ def _context(
         "show_head": show_head,
         "percentiles": PERCENTILES,
         "map_percentile": MAP_PERCENTILE,
-        "methods": methods(run, synthesised),
+        "methods": methods(run, synthesised, _levels(found.values())),
     }
+
+
+def _levels(sessions: Iterable[SessionFiles]) -> dict[str, float | None]:
+    """The level of the intervals of each contrast with an uncertainty map; None: not calibrated."""
+    levels: dict[str, float | None] = {}
+    for files in sessions:
+        for contrast, std in (item for space in files.std.values() for item in space.items()):
+            level = calibrated_level(std.sidecar)
+            levels[contrast] = level if levels.get(contrast, level) == level else None
+    return levels
 
 
 def _session(

@@ -18,6 +18,7 @@ from colapipe.contrasts import CONTRASTS
 from colapipe.report import figures
 from colapipe.report.figures import Floats, Picture, Strip, View
 from colapipe.report.files import Derivative, SessionFiles
+from colapipe.report.uncertainty import interval_in_words
 
 Mask = npt.NDArray[np.bool_]
 
@@ -161,7 +162,8 @@ class Grid:
         """Add the standard deviation between samples, on the scale of the error."""
         with _or_said(figure, self.std[contrast].path.name):
             std = self._load(self.std[contrast])
-            model = self.std[contrast].sidecar.get("SynthesisModel")
+            sidecar = self.std[contrast].sidecar
+            model = sidecar.get("SynthesisModel")
             samples = model.get("Samples") if isinstance(model, dict) else None
             # Only a number may reach the lettering of a picture.
             note = f"SD, {samples} samples" if isinstance(samples, int) else "std. deviation"
@@ -169,6 +171,7 @@ class Grid:
             low, high = normalise(made, covered)[1]
             scaled = np.where(covered, std, 0).astype(np.float32) / np.float32(high - low)
             self._add_map(figure, "Uncertainty", note, scaled, covered)
+            figure.remarks.append(interval_in_words(sidecar))
 
     def _add_map(self, figure: Figure, label: str, note: str, values: Floats, inside: Mask) -> None:
         """Add a map whose colour scale is settled when all maps of the page are known."""

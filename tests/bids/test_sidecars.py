@@ -111,6 +111,51 @@ def test_a_synthesised_image_says_so_and_how_it_was_made(kind: str) -> None:
     }
 
 
+CALIBRATION: dict[str, Any] = {
+    "level": 0.9,
+    "samples": 3,
+    "steps": 10,
+    "sampler": "ddim",
+    "targets": {"T2w": {"floor": 0.02, "factor": 2.5, "participants": 5}},
+}
+
+
+def calibrated(changes: dict[str, Any], calibration: Any = CALIBRATION) -> dict[str, Any]:
+    """The sidecar of a standard deviation whose model carries a calibration."""
+    info = {**INFO, "model": {**INFO["model"], "calibration": calibration}, **changes}
+    content = sidecars.synthstd("T2w", "T1w", **{**SYNTHETIC, "info": info})
+    found: dict[str, Any] = content["UncertaintyCalibration"]
+    return found
+
+
+def test_a_standard_deviation_says_how_it_becomes_an_interval() -> None:
+    found = calibrated({})
+    assert found["Calibrated"] is True and found["Level"] == 0.9 and found["Participants"] == 5
+    # In the units of the image, which leaves the app in 0 to 1000.
+    assert (found["Factor"], found["Floor"]) == (2.5, 20.0)
+    assert "Factor * max(this image, Floor)" in found["Interval"] and "0..1000" in found["Interval"]
+    assert "UncertaintyCalibration" not in all_sidecars()["synth"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "calibration", "reason"),
+    [
+        ({}, None, "carries no calibration"),
+        ({"samples": 4}, CALIBRATION, "made for 3 samples of 10 steps (ddim), and these are 4"),
+        ({"steps": 4}, CALIBRATION, "and these are 3 samples of 4 steps"),
+        ({"sampler": "ddpm"}, CALIBRATION, "(ddpm)"),
+        ({}, {**CALIBRATION, "targets": {"T1w": CALIBRATION["targets"]["T2w"]}}, "cover T2w"),
+        ({}, {"level": 0.9}, "cannot be read"),
+    ],
+)
+def test_a_standard_deviation_that_is_not_calibrated_says_why(
+    changes: dict[str, Any], calibration: Any, reason: str
+) -> None:
+    found = calibrated(changes, calibration)
+    assert found["Calibrated"] is False and reason in found["Reason"]
+    assert not {"Factor", "Floor", "Level"} & set(found)
+
+
 def test_a_transform_names_both_grids(tmp_path: Path) -> None:
     path = tmp_path / "sub-01_from-T2w_to-T1w_mode-image_xfm.json"
     sidecars.write_json(path, all_sidecars()["xfm"])

@@ -74,6 +74,7 @@ class Derivatives:
         std: Any = None,
         session: str | None = None,
         sha256: str = "ab" * 32,
+        calibration: dict[str, Any] | None = None,
     ) -> None:
         """A synthesised contrast in 0 to 1000, with its uncertainty if given."""
         agent, suffix = ("ce-gadolinium_", "T1w") if contrast == "T1ce" else ("", contrast)
@@ -86,6 +87,8 @@ class Derivatives:
         name = f"{agent}space-T1w_desc-{{}}_{suffix}"
         self.write(name.format("synth"), made.astype(np.float32), sidecar, session)
         if std is not None:
+            if calibration is not None:
+                sidecar = {**sidecar, "UncertaintyCalibration": calibration}
             self.write(name.format("synthstd"), std.astype(np.float32), sidecar, session)
 
 

@@ -34,6 +34,16 @@ def test_every_number_in_the_text_is_a_reference_in_order() -> None:
     assert "with m (weights sha256 ab)" in body
 
 
+def test_the_text_says_which_uncertainties_are_calibrated() -> None:
+    levels = {"T2w": 0.9, "FLAIR": None, "T1ce": 0.9}
+    described = methods({"engine": "fsl"}, ["T2w", "T1ce", "FLAIR"], levels)
+    assert "that of T2w and T1ce was turned into 90 % intervals" in described.text
+    assert "that of FLAIR is not calibrated." in described.text
+    assert any("conformal prediction" in entry for entry in described.references)
+    plain = methods({"engine": "fsl"}, ["T2w"]).text
+    assert "standard deviation" not in plain and "conformal" not in plain
+
+
 def test_without_a_synthesis_the_model_is_not_cited() -> None:
     assert "CoLa-Diff" not in methods({"engine": "builtin"}).text
 

@@ -282,6 +282,46 @@ def test_error_and_uncertainty_are_in_the_same_units_on_one_scale(
     np.testing.assert_array_equal(error[:, -78:], uncertainty[:, -78:])
 
 
+@pytest.mark.parametrize(
+    ("calibration", "caption", "text"),
+    [
+        (
+            {"Calibrated": True, "Level": 0.9, "Factor": 2.5, "Floor": 20.0},
+            "90 % interval: the synthesised image ± 2.5 times the larger of this standard "
+            "deviation and 20, in the image's units.",
+            "that of T2w was turned into 90 % intervals",
+        ),
+        (
+            {
+                "Calibrated": False,
+                "Reason": "the model carries no <b>calibration",
+                "Level": 0.9,
+                "Factor": 2.5,
+                "Floor": 20.0,
+            },
+            "This standard deviation is not calibrated: the model carries no <b>calibration.",
+            "that of T2w is not calibrated",
+        ),
+        # What is damaged, or of an earlier version, promises nothing.
+        (
+            {"Calibrated": True, "Level": 0.9, "Factor": "2", "Floor": 20.0},
+            "This standard deviation is not calibrated.",
+            "that of T2w is not calibrated",
+        ),
+        (None, "This standard deviation is not calibrated.", "that of T2w is not calibrated"),
+    ],
+)
+def test_the_caption_and_the_methods_say_what_an_uncertainty_is_worth(
+    derivatives: Any, run: Run, calibration: Any, caption: str, text: str
+) -> None:
+    derivatives.scans("T1w")
+    std = derivatives.mask * 20.0
+    derivatives.synthesis("T2w", ["T1w"], std=std, calibration=calibration)
+    page = Page(build_subject_report(derivatives.out_dir, "01", run(SESSION)))
+    assert caption in page.text
+    assert text in page.text
+
+
 def test_a_mask_of_the_target_is_not_used_to_show_its_synthesis(derivatives: Any, run: Run) -> None:
     derivatives.scans("T1w", "T2w")
     derivatives.synthesis("T2w", ["T1w"])
