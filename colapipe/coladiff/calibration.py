@@ -330,7 +330,7 @@ def leave_one_out(
     ValueError
         As :func:`fit`; it needs three participants.
     """
-    found = {}
+    found: dict[str, dict[str, float]] = {}
     for name, voxels in participants.items():
         others = [other for key, other in participants.items() if key != name]
         found |= coverage({name: voxels}, fit(others, level))
