@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from colapipe import __version__
+from colapipe.cli.model_calibrate import add_calibrate
 from colapipe.cli.model_describe import add_info
 from colapipe.cli.model_evaluate import add_evaluate
 from colapipe.errors import ColapipeError, ReadWriteError, UsageError
@@ -41,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_info(commands)
     add_evaluate(commands)
+    add_calibrate(commands)
 
     train = commands.add_parser(
         "train",
