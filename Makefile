@@ -1,4 +1,4 @@
-# make demo | test | test-all | lint | docs | clean; `make help` explains them.
+# make demo | cola-tiny | test | test-all | lint | docs | clean; `make help` explains them.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -24,7 +24,7 @@ endif
 # One stamp per choice of torch: asking for another one installs it, asking again does nothing.
 READY := $(VENV)/.ready$(addprefix -,$(TORCH))
 
-.PHONY: help setup demo test test-all coverage lint format docs clean
+.PHONY: help setup demo cola-tiny test test-all coverage lint format docs clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -47,6 +47,22 @@ demo: $(READY) $(DEMO)/bids/dataset_description.json ## Run the app on a simulat
 
 $(DEMO)/bids/dataset_description.json: | $(READY)
 	$(BIN)/colapipe-demo $(DEMO)/bids
+
+# Train the bundled model anew: some hours on two cores. Repeating it goes on where it stopped.
+DATA ?= ../shared/data/brats_train
+COLA := build/cola-tiny
+
+cola-tiny: $(READY) ## Train the bundled model again, from DATA=brats_train and simulated heads
+	test -d $(COLA)/simulated || $(BIN)/colapipe-demo $(COLA)/simulated --subjects 4 --seed 4000 \
+	    --contrasts T1w T2w T1ce FLAIR PDw --missing none --brain-only --coregistered --lesion
+	for data in $(DATA) $(COLA)/simulated; do \
+	    $(BIN)/colapipe $$data $(COLA)/derivatives/$$(basename $$data) participant \
+	        --preproc-only --engine builtin --work-dir $(COLA)/work; \
+	done
+	OMP_NUM_THREADS=1 $(BIN)/colapipe-model train --out $(COLA)/run --preset tiny \
+	    --data $(COLA)/derivatives/$(notdir $(DATA)) $(COLA)/derivatives/simulated \
+	    --split colapipe/training/splits/cola-tiny.json --name cola-tiny \
+	    --iterations 24000 --batch-size 4 --precision bfloat16 --save-every 1000
 
 test: $(READY) ## Run the tests, without the slow ones
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n $(WORKERS) --dist loadfile

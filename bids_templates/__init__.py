@@ -1,1 +1,1 @@
-"""Templates: BIDS name patterns, sidecars and dataset descriptions, and the report page."""
+"""Templates: BIDS name patterns, sidecars, dataset descriptions, the report page, SLURM scripts."""

@@ -45,15 +45,17 @@ class Synthesiser(Protocol):
     def synthesise(
         self,
         contrasts: Mapping[str, npt.ArrayLike],
-        mask: npt.ArrayLike,
-        tissues: Mapping[str, npt.ArrayLike] | None,
         target: str,
-        slice_ids: Sequence[int] | None = None,
         steps: int | None = None,
         samples: int | None = None,
         seed: int = 0,
-        batch_size: int = 8,
         *,
+        mask: npt.ArrayLike | None = None,
+        tissues: Mapping[str, npt.ArrayLike] | None = None,
+        slice_ids: Sequence[int] | None = None,
+        batch_size: int = 8,
+        rows: Sequence[int] | None = None,
+        sampler: str | None = None,
         tissue_source: str | None = None,
         participant: str = "",
         session: str | None = None,
@@ -190,15 +192,15 @@ class SlicewiseModel:
     def synthesise(
         self,
         contrasts: Mapping[str, npt.ArrayLike],
-        mask: npt.ArrayLike,
-        tissues: Mapping[str, npt.ArrayLike] | None,
         target: str,
-        slice_ids: Sequence[int] | None = None,
         steps: int | None = None,
         samples: int | None = None,
         seed: int = 0,
-        batch_size: int = 8,
         *,
+        mask: npt.ArrayLike | None = None,
+        tissues: Mapping[str, npt.ArrayLike] | None = None,
+        slice_ids: Sequence[int] | None = None,
+        batch_size: int = 8,
         rows: Sequence[int] | None = None,
         sampler: str | None = None,
         tissue_source: str | None = None,
@@ -230,8 +232,12 @@ class SlicewiseModel:
         if batch_size < 1:
             raise ValueError("batch_size must be at least 1")
         known = self._check_task(contrasts, target, tissue_source)
-        inside = np.asarray(mask) > 0
-        images = self._check_arrays({name: contrasts[name] for name in known}, inside)
+        sources = {name: np.asarray(contrasts[name]) for name in known}
+        if mask is None:
+            inside = np.logical_or.reduce([values > 0 for values in sources.values()])
+        else:
+            inside = np.asarray(mask) > 0
+        images = self._check_arrays(sources, inside)
         self._check_arrays(tissues or {}, inside)
         if unknown := sorted(set(tissues or {}) - set(TISSUES)):
             raise ValueError(f"unknown tissue {unknown[0]!r}; known are {list(TISSUES)}")

@@ -18,6 +18,17 @@ BUG = 70
 INTERRUPTED = 130
 
 
+class _PrintScript(argparse.Action):
+    """Print the SLURM script for training and end."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *ignored: object) -> None:
+        from importlib.resources import files
+
+        script = files("colapipe.bids_templates") / "train.sbatch"
+        print(script.read_text(encoding="utf-8"), end="")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="colapipe-model",
@@ -52,6 +63,9 @@ def _parser() -> argparse.ArgumentParser:
         "stopped.",
     )
     train.add_argument(
+        "--sbatch", action=_PrintScript, nargs=0, help="print a SLURM script to fill in, and end"
+    )
+    train.add_argument(
         "--data", type=Path, required=True, nargs="+", help="BIDS datasets or derivatives"
     )
     train.add_argument("--out", type=Path, required=True, help="folder of the run")
@@ -62,24 +76,54 @@ def _parser() -> argparse.ArgumentParser:
         help="JSON file with the lists of participants 'train' and 'validation'",
     )
     train.add_argument("--contrasts", nargs="+", help="default: those that the data have")
-    train.add_argument("--preset", default="tiny", help="tiny (default) or nano")
     train.add_argument(
-        "--latent", choices=("haar", "kl"), help="lossless wavelets or the learned autoencoder"
+        "--preset",
+        default="tiny",
+        help="what to train: tiny (default), paper, ldm, nano, or a baseline: unet, mmgan",
+    )
+    train.add_argument(
+        "--set",
+        nargs="+",
+        metavar="ENTRY=VALUE",
+        help="entries of the configuration to change, such as gate=off scf=dwt "
+        "(colapipe-model info prints them all)",
     )
     train.add_argument("--iterations", type=int, default=20_000, help="default: %(default)s")
     train.add_argument(
         "--autoencoder-iterations",
         type=int,
         default=5_000,
-        help="of the first stage, for --latent kl (default: %(default)s)",
+        help="of the first stage, for a learned latent (default: %(default)s)",
     )
-    train.add_argument("--batch-size", type=int, default=8, help="default: %(default)s")
+    train.add_argument(
+        "--batch-size", type=int, default=8, help="of all processes together (%(default)s)"
+    )
     train.add_argument("--learning-rate", type=float, default=1e-3, help="default: %(default)s")
+    train.add_argument(
+        "--constant-rate", action="store_true", help="do not let the learning rate fall to 0"
+    )
+    train.add_argument(
+        "--ema", type=float, default=0.999, help="rate of the moving average (%(default)s)"
+    )
     train.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    train.add_argument("--bfloat16", action="store_true", help="faster on CPUs that know bfloat16")
+    train.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16", "float64"),
+        default="float32",
+        help="of the layers; bfloat16 is faster on CPUs and GPUs that know it (%(default)s)",
+    )
+    train.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s"
+    )
     train.add_argument("--threads", type=int, default=1, help="default: %(default)s")
     train.add_argument("--save-every", type=int, default=500, help="iterations; %(default)s")
     train.add_argument("--max-minutes", type=float, help="stop after this much CPU time")
+    train.add_argument(
+        "--cache", type=Path, help="folder of the cached slices, which runs may share (OUT/slices)"
+    )
+    train.add_argument(
+        "--tensorboard", action="store_true", help="write figures for TensorBoard, too"
+    )
     train.add_argument("--name", default="cola", help="what the model is called")
     train.add_argument("--training-data", help="in words, for the model's description")
     train.add_argument(
@@ -123,10 +167,11 @@ def _synth(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from colapipe.cli.process import keep_freed_memory
+    from colapipe.cli.process import keep_freed_memory, wait_without_spinning
     from colapipe.training.run import train
 
     keep_freed_memory()
+    wait_without_spinning()
     if options.iterations < 1 or options.batch_size < 1 or options.threads < 1:
         raise UsageError("--iterations, --batch-size and --threads must be at least 1")
     train(options, report=lambda line: print(line, flush=True))

@@ -122,9 +122,10 @@ def evaluate(options: argparse.Namespace, report: Callable[[str], None]) -> None
     UsageError, DatasetError, ModelError
         If options, split, data and models do not fit each other.
     """
-    from colapipe.cli.process import keep_freed_memory
+    from colapipe.cli.process import keep_freed_memory, wait_without_spinning
 
     keep_freed_memory()
+    wait_without_spinning()
     import torch
 
     from colapipe.contrasts import CONTRASTS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -189,9 +189,10 @@ def run_request(request: Request) -> None:
         If a file cannot be read or written.
     """
     started = time.monotonic()
-    from colapipe.cli.process import keep_freed_memory, peak_memory_bytes
+    from colapipe.cli.process import keep_freed_memory, peak_memory_bytes, wait_without_spinning
 
     keep_freed_memory()
+    wait_without_spinning()
     import nibabel as nib
     import numpy as np
     import torch
@@ -224,19 +225,21 @@ def run_request(request: Request) -> None:
         image = mask_image if file == request.mask else _open(file)
         if image.shape != shape:
             raise UsageError(f"'{field}' {file} has shape {image.shape}; the mask has {shape}")
-        return _slices(image, file, request.slices)
+        return _slices(image, file)
 
     try:
+        # The whole volume, also for a few slices: no slice may depend on which others are asked
+        # for, and a volume's intensity scale is measured over all of it.
         result = model.synthesise(
             {name: read(f"contrasts.{name}", file) for name, file in request.contrasts.items()},
-            read("mask", request.mask),
-            {name: read(f"tissues.{name}", file) for name, file in request.tissues.items()},
             request.target,
-            request.slices,
             request.steps,
             request.samples,
             request.seed,
-            request.batch_size,
+            mask=read("mask", request.mask),
+            tissues={n: read(f"tissues.{n}", file) for n, file in request.tissues.items()},
+            batch_size=request.batch_size,
+            rows=request.slices,
             sampler=request.sampler,
             tissue_source=request.tissue_source,
             participant=request.participant,
@@ -248,9 +251,7 @@ def run_request(request: Request) -> None:
         raise UsageError(str(error)) from error
 
     def write(slices: npt.NDArray[np.float32], file: Path) -> None:
-        volume = np.zeros(shape, dtype=np.float32)
-        volume[:, :, list(request.slices)] = np.moveaxis(slices, 0, 2)
-        image = nib.Nifti1Image(volume, mask_image.affine)
+        image = nib.Nifti1Image(np.moveaxis(slices, 0, 2), mask_image.affine)
         image.header.set_xyzt_units("mm")
         save_image(image, file)
 
@@ -296,8 +297,8 @@ def _open(path: Path) -> nib.Nifti1Image:
         raise ReadWriteError(f"{path}: not a readable NIfTI file ({error})") from error
 
 
-def _slices(image: nib.Nifti1Image, path: Path, slices: Sequence[int]) -> npt.NDArray[np.float32]:
-    """Return the named slices of an image, (slices, 224, 224)."""
+def _slices(image: nib.Nifti1Image, path: Path) -> npt.NDArray[np.float32]:
+    """Return an image as slices, (slices, 224, 224)."""
     import zlib
 
     import numpy as np
@@ -306,8 +307,7 @@ def _slices(image: nib.Nifti1Image, path: Path, slices: Sequence[int]) -> npt.ND
         volume = np.asanyarray(image.dataobj)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise ReadWriteError(f"{path}: cannot be read ({error})") from error
-    chosen = np.moveaxis(volume[:, :, list(slices)], 2, 0)
-    return np.ascontiguousarray(chosen, dtype=np.float32)
+    return np.ascontiguousarray(np.moveaxis(volume, 2, 0), dtype=np.float32)
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -59,14 +59,31 @@ class HaarAutoencoder(nn.Module):
             return F.conv2d(blocks.to(basis.dtype), basis[:, :, None, None])
 
 
-def _block(before: int, after: int) -> nn.Sequential:
+class _Block(nn.Module):
+    """x + conv(SiLU(GN(conv(SiLU(GN x))))), the last convolution starting at zero."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.GroupNorm(math.gcd(8, before), before),
+            nn.SiLU(),
+            nn.Conv2d(before, after, 3, padding=1),
+            nn.GroupNorm(math.gcd(8, after), after),
+            nn.SiLU(),
+            nn.Conv2d(after, after, 3, padding=1),
+        )
+        self.skip = nn.Conv2d(before, after, 1) if before != after else nn.Identity()
+        for parameter in self.layers[-1].parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.skip(x) + self.layers(x)
+        return out
+
+
+def _blocks(before: int, after: int, count: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(before, after, 3, padding=1),
-        nn.GroupNorm(math.gcd(8, after), after),
-        nn.SiLU(),
-        nn.Conv2d(after, after, 3, padding=1),
-        nn.GroupNorm(math.gcd(8, after), after),
-        nn.SiLU(),
+        *(_Block(before if index == 0 else after, after) for index in range(count))
     )
 
 
@@ -77,18 +94,29 @@ class KLAutoencoder(nn.Module):
     sample: a sample's noise would be a floor under every error.
     """
 
-    def __init__(self, channels: tuple[int, ...], latent_channels: int) -> None:
+    def __init__(self, channels: tuple[int, ...], latent_channels: int, blocks: int = 1) -> None:
         super().__init__()
-        down: list[nn.Module] = [_block(1, channels[0])]
+        down: list[nn.Module] = [
+            nn.Conv2d(1, channels[0], 3, padding=1),
+            _blocks(channels[0], channels[0], blocks),
+        ]
         for before, after in pairwise(channels):
-            down += [nn.Conv2d(before, before, 3, stride=2, padding=1), _block(before, after)]
-        self.encoder = nn.Sequential(*down, nn.Conv2d(channels[-1], 2 * latent_channels, 1))
+            down += [nn.Conv2d(before, before, 3, stride=2, padding=1)]
+            down += [_blocks(before, after, blocks)]
+        leave = nn.Conv2d(channels[-1], 2 * latent_channels, 1)
+        # sigma starts at 0.05: at 1 its noise would hide the latent for thousands of iterations.
+        nn.init.zeros_(leave.weight[latent_channels:])
+        assert leave.bias is not None
+        nn.init.constant_(leave.bias[latent_channels:], -6.0)
+        self.encoder = nn.Sequential(*down, leave)
         up: list[nn.Module] = [nn.Conv2d(latent_channels, channels[-1], 1)]
         for before, after in pairwise(channels[::-1]):
-            up += [_block(before, before), nn.Upsample(scale_factor=2, mode="nearest")]
+            up += [_blocks(before, before, blocks), nn.Upsample(scale_factor=2, mode="nearest")]
             up += [nn.Conv2d(before, after, 3, padding=1)]
         self.decoder = nn.Sequential(
-            *up, _block(channels[0], channels[0]), nn.Conv2d(channels[0], 1, 3, padding=1)
+            *up,
+            _blocks(channels[0], channels[0], blocks),
+            nn.Conv2d(channels[0], 1, 3, padding=1),
         )
 
     def distribution(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,4 +143,8 @@ def build_autoencoder(configuration: Configuration) -> HaarAutoencoder | KLAutoe
     """Return the latent that the configuration names."""
     if configuration.latent == "haar":
         return HaarAutoencoder(configuration.downsampling)
-    return KLAutoencoder(configuration.autoencoder_channels, configuration.latent_channels)
+    return KLAutoencoder(
+        configuration.autoencoder_channels,
+        configuration.latent_channels,
+        configuration.autoencoder_blocks,
+    )

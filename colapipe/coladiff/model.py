@@ -1,9 +1,20 @@
 """A trained CoLa-Diff that synthesises slices: the Python interface, on arrays.
 
+Images are stacks of axial slices, (slices, 224, 224), float32 in [0, 1], 1 mm, x to the right and
+y to the front (:func:`colapipe.anatomy.intensity.normalise` makes them of a scan):
+
+>>> import numpy as np
 >>> from colapipe.coladiff import CoLaDiff
->>> model = CoLaDiff.load("cola-tiny.safetensors")            # doctest: +SKIP
->>> mean, std, info = model.synthesise(                        # doctest: +SKIP
-...     {"T1w": t1w, "FLAIR": flair}, mask, None, "T2w", samples=8, seed=1)
+>>> from colapipe.weights import bundled_model_path
+>>> model = CoLaDiff.load(bundled_model_path())
+>>> x, y = np.mgrid[-112:112, -112:112]
+>>> brain = np.stack([(x / 65) ** 2 + (y / 80) ** 2 < 1] * 3)
+>>> t1w = np.where(brain, 0.6 + 0.2 * np.cos(x / 9) * np.sin(y / 7), 0).astype(np.float32)
+>>> mean, std, info = model.synthesise({"T1w": t1w}, "T2w", steps=2, samples=2, seed=1)
+>>> mean.shape, mean.dtype, float(mean[~brain].max())
+((3, 224, 224), dtype('float32'), 0.0)
+>>> info["contrasts"], info["samples"], info["steps"]
+(['T1w'], 2, 2)
 """
 
 from __future__ import annotations
@@ -20,8 +31,11 @@ from torch import Tensor
 
 from colapipe.coladiff.batching import in_batches
 from colapipe.coladiff.checkpoint import CheckpointError, load_checkpoint
-from colapipe.coladiff.conditions import Conditions, stack_contrasts
+from colapipe.coladiff.conditions import Conditions
 from colapipe.coladiff.configuration import TISSUE_CHANNELS, Configuration
+from colapipe.coladiff.density import class_histograms
+from colapipe.coladiff.density import densities as to_densities
+from colapipe.coladiff.intensity import find_scale, put_to_scale
 from colapipe.coladiff.network import CoLaDiffNetwork
 from colapipe.coladiff.samplers import SAMPLERS
 from colapipe.coladiff.seeds import image_seed, noise
@@ -144,15 +158,16 @@ class CoLaDiff:
     def synthesise(
         self,
         contrasts: Mapping[str, npt.ArrayLike],
-        mask: npt.ArrayLike,
-        tissues: Mapping[str, npt.ArrayLike] | None,
         target: str,
-        slice_ids: Sequence[int] | None = None,
         steps: int | None = None,
         samples: int | None = None,
         seed: int = 0,
-        batch_size: int = 8,
         *,
+        mask: npt.ArrayLike | None = None,
+        tissues: Mapping[str, npt.ArrayLike] | None = None,
+        slice_ids: Sequence[int] | None = None,
+        batch_size: int = 8,
+        rows: Sequence[int] | None = None,
         sampler: str | None = None,
         tissue_source: str | None = None,
         participant: str = "",
@@ -166,24 +181,29 @@ class CoLaDiff:
         contrasts : dict of array_like, (slices, 224, 224), float32 in [0, 1]
             The sources, normalised, 0 outside the brain; axes (slice, Right, Anterior). Contrasts
             that the model does not know are left out, and ``info["ignored"]`` names them.
-        mask : array_like, (slices, 224, 224)
-            The brain, from a source: every value above 0.
-        tissues : dict of array_like, (slices, 224, 224) in [0, 1], or None
-            Probability maps ``CSF``, ``GM``, ``WM`` and ``lesion``, from a source. Each may be
-            left out.
         target : str
             The contrast to make.
-        slice_ids : sequence of int, optional
-            What the slices are called when their noise is drawn; 0, 1, 2 ... by default.
         steps, samples : int, optional
             Steps of the sampler and images per slice; the checkpoint's defaults, which may have
             more steps for several samples than for one.
         seed : int
             Of the dataset.
+        mask : array_like, (slices, 224, 224), optional
+            The brain, from a source: every value above 0. By default, where a source is above 0.
+        tissues : dict of array_like, (slices, 224, 224) in [0, 1], optional
+            Probability maps ``CSF``, ``GM``, ``WM`` and ``lesion``, from a source. Each may be
+            left out.
+        slice_ids : sequence of int, optional
+            What the slices are called when their noise is drawn, and which are neighbours: those
+            whose numbers differ by 1. 0, 1, 2 ... by default.
         batch_size : int
             Slices at a time; halved where memory runs out.
+        rows : sequence of int, optional
+            The slices to make (indices of the first axis), all by default; the others stay 0. Give
+            the whole volume also where only some slices are wanted: its intensity scale and its
+            densities are measured over all slices, and neighbours are looked at.
         sampler : str, optional
-            ``ddim``; the checkpoint's default.
+            A name of :data:`~colapipe.coladiff.samplers.SAMPLERS`; the checkpoint's default.
         tissue_source : str, optional
             The contrast that the tissue maps and the mask came from; refused if it is the target.
         participant, session : str
@@ -208,7 +228,10 @@ class CoLaDiff:
         """
         known, ignored = self._check_task(contrasts, target, tissue_source)
         images = {name: _slices(contrasts[name], name) for name in known}
-        inside = np.asarray(mask) > 0
+        if mask is None:
+            inside = np.logical_or.reduce([values > 0 for values in images.values()])
+        else:
+            inside = np.asarray(mask) > 0
         maps = {name: _slices(values, name) for name, values in (tissues or {}).items()}
         self._check_arrays(images, inside, maps)
         count = inside.shape[0]
@@ -224,18 +247,28 @@ class CoLaDiff:
             raise ValueError(f"unknown sampler {sampler!r}; known are {sorted(SAMPLERS)}")
         if samples < 1 or batch_size < 1:
             raise ValueError("samples and batch_size must be at least 1")
-        times = self.network.schedule.trailing_times(steps)
+        times = SAMPLERS[sampler].times(self.network.schedule, steps)
 
         mean = np.zeros(inside.shape, dtype=np.float32)
         std = np.zeros(inside.shape, dtype=np.float32) if samples > 1 else None
         rows_by_window: dict[Window, list[int]] = {}
-        for row in np.flatnonzero(inside.any(axis=(1, 2))):
+        chosen = list(range(count)) if rows is None else list(rows)
+        wanted = np.zeros(count, dtype=bool)
+        wanted[chosen] = True
+        for row in np.flatnonzero(inside.any(axis=(1, 2)) & wanted):
             rows_by_window.setdefault(choose_window(inside[row]), []).append(int(row))
         total = sum(len(rows) for rows in rows_by_window.values())
         done = 0
 
-        def draw(row: int, sample: int, window: Window) -> Tensor:
-            number = image_seed(seed, participant, session, target, ids[row], sample)
+        gates: list[Tensor] = []
+
+        def draw(rows: Sequence[int], sample: int, window: Window, step: int) -> Tensor:
+            """Return noise for each slice: of its start for step 0, fresh from step 1."""
+            drawn = [draw_one(row, sample, window, step) for row in rows]
+            return torch.stack(drawn).to(self.device)
+
+        def draw_one(row: int, sample: int, window: Window, step: int) -> Tensor:
+            number = image_seed(seed, participant, session, target, ids[row], sample, step)
             factor = self.network.configuration.downsampling
             z = self.network.configuration.latent_channels
             # Drawn for the whole slice, so that a position's noise does not depend on the window.
@@ -243,21 +276,25 @@ class CoLaDiff:
             (top, bottom), (left, right) = window
             return whole[:, top // factor : bottom // factor, left // factor : right // factor]
 
+        case = self._prepare(images, maps, inside, ids)
+
         def work(window: Window, rows: Sequence[int]) -> None:
             nonlocal done
             part = _part(rows, window)
-            conditions = self._conditions(images, maps, inside, target, part)
+            conditions = self._conditions(case, target, part)
+            if conditions.gates is not None:
+                gates.append(conditions.gates.float().cpu())
             statistics = RunningStatistics()
             here = torch.from_numpy(inside[part]).to(self.device)
             for sample in range(samples):
-                start = torch.stack([draw(row, sample, window) for row in rows]).to(self.device)
-                kappa_0 = SAMPLERS[sampler](
+                kappa_0 = SAMPLERS[sampler].sample(
                     lambda kappa, t: self.network.predict(
                         kappa, torch.full((len(kappa),), t, device=kappa.device), conditions
                     ),
-                    start,
+                    draw(rows, sample, window, 0),
                     self.network.schedule,
                     times,
+                    lambda step, sample=sample: draw(rows, sample, window, step + 1),
                 )
                 image = self.network.finish(kappa_0, conditions)[:, 0]
                 statistics.update((((image + 1) / 2).clamp(0, 1) * here).cpu().numpy())
@@ -280,11 +317,11 @@ class CoLaDiff:
             "steps": steps,
             "samples": samples,
             "seed": seed,
-            "slices": ids,
+            "slices": [ids[row] for row in chosen],
             "device": str(self.device),
             "precision": "float32",
             "batch_size": used,
-            "auto_weights": None,
+            "auto_weights": _mean_gates(gates, self.contrasts),
         }
         return Synthesis(mean, std, info)
 
@@ -329,29 +366,92 @@ class CoLaDiff:
             if not (low >= -1e-3 and high <= 1 + 1e-3):
                 raise ValueError(f"{name} has values from {low:g} to {high:g}; expected [0, 1]")
 
-    def _conditions(
+    def _prepare(
         self,
         images: dict[str, FloatArray],
         maps: dict[str, FloatArray],
         inside: BoolArray,
-        target: str,
-        part: Part,
-    ) -> Conditions:
-        """Encode the conditions of some slices, inside their window."""
-        here = torch.from_numpy(inside[part])
-
-        def cut(values: FloatArray) -> Tensor:
-            return (torch.from_numpy(values[part]).clamp(0, 1) * here).to(self.device)
-
-        sources, available = stack_contrasts(
-            {name: cut(values) for name, values in images.items()}, self.contrasts
-        )
-        blank = torch.zeros(here.shape, device=self.device)
+        ids: list[int],
+    ) -> _Case:
+        """Measure what belongs to the volume: scales, densities, and who is whose neighbour."""
+        configuration = self.network.configuration
+        bound = self.network.bound
+        mask = torch.from_numpy(inside)
+        blank = torch.zeros(mask.shape)
         tissues = torch.stack(
-            [cut(maps[name]) if name in maps else blank for name in TISSUE_CHANNELS], dim=1
+            [
+                torch.from_numpy(maps[name]).clamp(0, 1) * mask if name in maps else blank
+                for name in TISSUE_CHANNELS
+            ]
         )
-        index = torch.full((len(here),), self.contrasts.index(target), device=self.device)
-        return self.network.condition(sources, available, tissues, index)
+        scaled, densities = {}, {}
+        for name, values in images.items():
+            image = torch.from_numpy(values).clamp(0, 1)
+            scale = find_scale(values[inside], configuration.intensity)
+            scaled[name] = put_to_scale(image, mask, scale, bound)
+            if configuration.structure and configuration.density == "voxel":
+                unit = (scaled[name] / bound + 1) / 2
+                densities[name] = to_densities(class_histograms(unit, tissues, mask))
+        rows = {number: row for row, number in enumerate(ids)}
+        slab = [
+            [rows.get(number + offset, rows[number]) for number in ids]
+            for offset in range(-configuration.neighbours, configuration.neighbours + 1)
+        ]
+        return _Case(scaled, densities, tissues, mask, slab)
+
+    def _conditions(self, case: _Case, target: str, part: Part) -> Conditions:
+        """Encode the conditions of some slices, inside their window."""
+        rows, top, left = part
+        slab = [[of_slice[row] for row in rows] for of_slice in case.slab]
+
+        def cut(values: Tensor, rows: list[int]) -> Tensor:
+            return values[rows, top, left].to(self.device)
+
+        shape = (len(rows), len(slab), *case.inside[0, top, left].shape)
+        blank = torch.zeros(shape, device=self.device)
+        contrasts = torch.stack(
+            [
+                torch.stack([cut(case.contrasts[name], rows) for rows in slab], dim=1)
+                if name in case.contrasts
+                else blank
+                for name in self.contrasts
+            ],
+            dim=1,
+        )
+        bits = torch.tensor([name in case.contrasts for name in self.contrasts])
+        available = bits.to(self.device).expand(len(rows), -1)
+        tissues = torch.stack([cut(tissue, rows) for tissue in case.tissues], dim=1)
+        index = torch.full((len(rows),), self.contrasts.index(target), device=self.device)
+        densities = None
+        if case.densities:
+            first = next(iter(case.densities.values()))
+            densities = torch.stack(
+                [case.densities.get(name, torch.zeros_like(first)) for name in self.contrasts]
+            )
+            densities = densities.to(self.device).expand(len(rows), -1, -1, -1)
+        return self.network.condition(contrasts, available, tissues, index, densities)
+
+
+class _Case(NamedTuple):
+    """All slices of one synthesis, ready for the network."""
+
+    contrasts: dict[str, Tensor]  # (slices, H, W) in [-bound, bound]
+    densities: dict[str, Tensor]  # (4, bins)
+    tissues: Tensor  # (4, slices, H, W) in [0, 1]
+    inside: Tensor  # (slices, H, W), bool
+    slab: list[list[int]]  # for each place in the slab, the row that each slice has there
+
+
+def _mean_gates(gates: list[Tensor], contrasts: Sequence[str]) -> dict[str, float] | None:
+    """Return the mean weight that auto-weight adaptation gave each available contrast."""
+    if not gates:
+        return None
+    mean = torch.cat(gates).mean(dim=0)
+    return {
+        name: round(float(value), 4)
+        for name, value in zip(contrasts, mean, strict=True)
+        if not torch.isnan(value)
+    }
 
 
 def _part(rows: Sequence[int], window: Window) -> Part:

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from colapipe.coladiff.autoencoder import build_autoencoder
-from colapipe.coladiff.conditions import Conditions, Refinement, StructureEncoder, make_flags
+from colapipe.coladiff.conditions import ConditionNetwork, Conditions, Refinement, make_flags
 from colapipe.coladiff.configuration import TISSUE_CHANNELS, Configuration
 from colapipe.coladiff.denoiser import Denoiser
-from colapipe.coladiff.parametrisation import to_x0_eps
+from colapipe.coladiff.density import density_map
+from colapipe.coladiff.intensity import BOUNDS
+from colapipe.coladiff.parametrisation import split_variance, to_x0_eps
 from colapipe.coladiff.schedule import Schedule
 
 
@@ -35,26 +37,26 @@ class CoLaDiffNetwork(nn.Module):
         latent_std: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        z, count = configuration.latent_channels, len(configuration.contrasts)
+        count, z = len(configuration.contrasts), configuration.latent_channels
         self.configuration = configuration
         self.schedule = Schedule(
-            configuration.timesteps, configuration.beta_start, configuration.beta_end
+            configuration.timesteps,
+            configuration.beta_start,
+            configuration.beta_end,
+            zero_terminal_snr=configuration.zero_terminal_snr,
         )
+        self.bound = BOUNDS[configuration.intensity]
         self.autoencoder = build_autoencoder(configuration)
-        self.structure = StructureEncoder(
-            len(TISSUE_CHANNELS), configuration.structure_channels, configuration.downsampling
-        )
-        self.denoiser = Denoiser(
-            z,
-            count * z + configuration.structure_channels,
-            2 * count,
-            configuration.channels,
-            configuration.blocks,
-            configuration.attention,
-            configuration.embedding,
-        )
+        self.conditions = ConditionNetwork(configuration)
+        self.denoiser = Denoiser(configuration, self.conditions.channels)
+        tissues = len(TISSUE_CHANNELS) if configuration.structure else 0
         self.refinement = (
-            Refinement(count + len(TISSUE_CHANNELS), 2 * count, configuration.refinement)
+            Refinement(
+                count * configuration.slab + tissues,
+                2 * count,
+                configuration.refinement,
+                lesion=configuration.structure,
+            )
             if configuration.refinement
             else None
         )
@@ -85,39 +87,71 @@ class CoLaDiffNetwork(nn.Module):
         return self.autoencoder.decode(kappa_0 * self.latent_std + self.latent_mean)
 
     def condition(
-        self, contrasts: Tensor, available: Tensor, tissues: Tensor, target: Tensor
+        self,
+        contrasts: Tensor,
+        available: Tensor,
+        tissues: Tensor,
+        target: Tensor,
+        densities: Tensor | None = None,
     ) -> Conditions:
         """Encode what is known of a batch of slices.
 
         Parameters
         ----------
-        contrasts : Tensor, shape (batch, M, H, W)
-            In [-1, 1], 0 in slots that are not available.
+        contrasts : Tensor, shape (batch, M, slab, H, W)
+            Sources in [-bound, bound] (:func:`~colapipe.coladiff.intensity.put_to_scale`), the
+            slice itself in the middle of its neighbours; 0 in slots that are not available.
         available : Tensor, shape (batch, M), bool
         tissues : Tensor, shape (batch, 4, H, W)
             In [0, 1]; CSF, GM, WM, lesion.
         target : Tensor, shape (batch,), int64
+        densities : Tensor, shape (batch, M, 4, bins), optional
+            Class-conditional densities of each source's intensities over its volume; needed where
+            the configuration has them.
 
         Raises
         ------
         ValueError
-            If a target is among the available contrasts.
+            If a target is among the available contrasts, or densities are missing.
         """
-        flags = make_flags(available, target)
-        batch, count, height, width = contrasts.shape
-        latents = self.encode(contrasts.reshape(batch * count, 1, height, width))
-        latents = latents.reshape(batch, count, *latents.shape[1:])
+        configuration = self.configuration
+        flags = make_flags(available, target).to(contrasts.dtype)
+        batch, count, slab, height, width = contrasts.shape
+        latents = self.encode(contrasts.reshape(-1, 1, height, width))
+        latents = latents.reshape(batch, count, -1, *latents.shape[-2:])
         latents = latents * available[:, :, None, None, None]
-        y = torch.cat([latents.flatten(1, 2), self.structure(tissues)], dim=1)
-        return Conditions(y, torch.cat([contrasts, tissues], dim=1), flags)
+        maps = tissues
+        if configuration.structure and configuration.density == "voxel":
+            if densities is None:
+                raise ValueError("this model needs class-conditional densities")
+            unit = (contrasts[:, :, slab // 2] / self.bound + 1) / 2
+            each = tissues[:, None].expand(-1, count, -1, -1, -1)
+            shown = density_map(unit, each, densities.to(unit.dtype))
+            maps = torch.cat([tissues, shown * available[:, :, None, None]], dim=1)
+        y, tokens, gates = self.conditions(latents, available, maps)
+        entry = self.denoiser.enter(y) if self.denoiser.enter is not None else None
+        image = contrasts.flatten(1, 2)
+        if configuration.structure:
+            image = torch.cat([image, tissues], dim=1)
+        return Conditions(entry, tokens, image, flags, gates)
 
     def predict(self, kappa_t: Tensor, t: Tensor, conditions: Conditions) -> tuple[Tensor, Tensor]:
         """Return the estimates of kappa_0 and eps at times ``t`` (batch,)."""
-        output = self.denoiser(kappa_t, t, conditions.latent, conditions.flags)
+        a, b = self.schedule.coefficients(t, kappa_t)
+        output = self.denoise(kappa_t, t, conditions)[0]
+        return to_x0_eps(output, kappa_t, a, b, self.configuration.prediction)
+
+    def denoise(
+        self, kappa_t: Tensor, t: Tensor, conditions: Conditions
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the prediction, and v of a learned variance (Eq. 6), each like kappa_t."""
+        _, b = self.schedule.coefficients(t, kappa_t)
+        output = self.denoiser(kappa_t, t, conditions, b.flatten())
         # Schedule and latent keep their precision where the layers run in a lower one.
         output = output.to(kappa_t.dtype)
-        a, b = self.schedule.coefficients(t, kappa_t)
-        return to_x0_eps(output, kappa_t, a, b, self.configuration.prediction)
+        if self.configuration.variance == "fixed":
+            return output, None
+        return split_variance(output)
 
     def finish(self, kappa_0: Tensor, conditions: Conditions) -> Tensor:
         """Decode latents and give them the detail of the sources; images about [-1, 1]."""

@@ -1,4 +1,8 @@
-"""Named configurations: ``tiny``, which is bundled and made for CPUs, and ``nano``, for tests."""
+"""Named configurations.
+
+``paper``: as published. ``tiny``: bundled and made for CPUs. ``ldm``: the plain latent diffusion
+model that has the latent of ``tiny`` and none of CoLa-Diff's four parts. ``nano``: for tests.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,48 @@ from pathlib import Path
 
 from colapipe.coladiff.configuration import Configuration
 
+TINY = Configuration()
+
+PAPER = Configuration(
+    neighbours=0,
+    intensity="range",
+    latent="kl",
+    latent_channels=4,
+    autoencoder_channels=(64, 128, 256),
+    autoencoder_blocks=2,
+    prediction="epsilon",
+    variance="learned",
+    channels=(128, 256, 256, 512),
+    blocks=4,
+    attention=(False, True, True, True),
+    embedding=512,
+    upsampling="transposed",
+    gate="sigmoid",
+    scf_largest=28,
+    injection="decoder",
+    transformer_blocks=4,
+    transformer_width=256,
+    refinement=0,
+)
+"""What the paper and its Fig. 1 say, and what the specification settles where they are silent."""
+
+NANO = Configuration(
+    neighbours=1,
+    channels=(8, 16),
+    attention=(False, True),
+    heads=2,
+    embedding=16,
+    structure_channels=2,
+    transformer_blocks=1,
+    transformer_width=8,
+    refinement=4,
+)
+
 PRESETS: dict[str, Configuration] = {
-    "tiny": Configuration(),
-    "nano": Configuration(
-        downsampling=4,
-        channels=(8, 16),
-        attention=(False, False),
-        embedding=16,
-        structure_channels=2,
-        refinement=4,
-    ),
+    "paper": PAPER,
+    "tiny": TINY,
+    "ldm": TINY.plain(),
+    "nano": NANO,
 }
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -148,9 +148,6 @@ class Sampler(NamedTuple):
 
     times: Callable[[Schedule, int], Sequence[float]]
     sample: Callable[..., Tensor]
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
-        return self.sample(*args, **kwargs)
 
 
 SAMPLERS: dict[str, Sampler] = {

@@ -10,7 +10,13 @@ from torch import Tensor
 
 
 def image_seed(
-    seed: int, participant: str, session: str | None, target: str, slice_id: int, sample: int
+    seed: int,
+    participant: str,
+    session: str | None,
+    target: str,
+    slice_id: int,
+    sample: int,
+    step: int = 0,
 ) -> int:
     """Return the seed of one sample of one slice, in 0..2^63 - 1, from SHA-256.
 
@@ -22,8 +28,10 @@ def image_seed(
     session : str or None
     target : str
     slice_id, sample : int
+    step : int
+        0 for the start; from 1 for the fresh noise of stochastic samplers.
     """
-    key = json.dumps([seed, participant, session, target, slice_id, sample])
+    key = json.dumps([seed, participant, session, target, slice_id, sample, *([step] * (step > 0))])
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1
 
 

@@ -343,13 +343,13 @@ def _synthesise(model: CoLaDiff, case: Case, task: Task, settings: Settings, nam
     participant, session = split_name(name)
     result = model.synthesise(
         case.sources,
-        case.mask,
-        case.tissues,
         task.target,
-        case.slice_ids,
         settings.steps,
         settings.samples,
         settings.seed,
+        mask=case.mask,
+        tissues=case.tissues,
+        slice_ids=case.slice_ids,
         rows=case.rows,
         sampler=settings.sampler,
         tissue_source=case.best,

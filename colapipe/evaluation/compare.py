@@ -8,7 +8,6 @@ computed again, so a run that was killed goes on where it stopped.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import re
 import zlib
@@ -149,26 +148,22 @@ def score_case(
         If the model cannot serve the task.
     """
     participant, session = split_name(name)
-    # A model may look at the whole volume to make one slice: its neighbours, its histogram.
-    chosen: dict[str, Any] = {}
-    if "rows" in inspect.signature(model.synthesise).parameters:
-        chosen["rows"] = case.rows
     with Cost() as cost:
         result = model.synthesise(
             case.sources,
-            case.mask,
-            case.tissues,
             task.target,
-            case.slice_ids,
             candidate.steps,
             candidate.samples,
             seed,
+            mask=case.mask,
+            tissues=case.tissues,
+            slice_ids=case.slice_ids,
             tissue_source=case.best,
             participant=participant,
             session=session,
-            **chosen,
+            # A model may look at the whole volume to make one slice: neighbours, histogram.
+            rows=case.rows,
         )
-    made = len(case.rows) if chosen else int(case.mask.any(axis=(1, 2)).sum())
 
     def scored(slices: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return np.moveaxis(slices[case.rows], 0, -1)
@@ -182,7 +177,7 @@ def score_case(
         range(len(case.rows)),
     )
     synth, truth = scored(result.mean), scored(case.truth)
-    scale = 80 / made
+    scale = 80 / len(case.rows)
     rows[0] |= {
         "psnr_paper_sd": float(metrics.paper_psnr(synth, truth).std()),
         "ssim_paper_sd": float(metrics.paper_ssim(synth, truth).std()),

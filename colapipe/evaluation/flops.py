@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from torch.utils.flop_counter import FlopCounterMode
@@ -45,11 +44,6 @@ def count_flops(model: Synthesiser) -> Flops:
 def _count(model: Synthesiser, steps: int) -> int:
     *sources, target = model.contrasts
     image = np.full((1, CROP_SIZE, CROP_SIZE), 0.5, dtype=np.float32)
-    options: dict[str, Any] = {"rows": [0]}
-    known = inspect.signature(model.synthesise).parameters
-    options = {name: value for name, value in options.items() if name in known}
     with FlopCounterMode(display=False) as counter:
-        model.synthesise(
-            dict.fromkeys(sources, image), image, None, target, None, steps, 1, **options
-        )
+        model.synthesise(dict.fromkeys(sources, image), target, steps, 1)
     return int(counter.get_total_flops())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -40,3 +43,21 @@ class EMA:
     def state(self) -> dict[str, Tensor]:
         """Return the averaged parameters by name."""
         return self.average
+
+
+@contextmanager
+def averaged(module: nn.Module, ema: EMA) -> Iterator[None]:
+    """Give ``module`` the averaged parameters for as long as the context lasts."""
+    _swap(module, ema)
+    try:
+        yield
+    finally:
+        _swap(module, ema)
+
+
+@torch.no_grad()
+def _swap(module: nn.Module, ema: EMA) -> None:
+    for name, parameter in module.named_parameters():
+        kept = parameter.detach().clone()
+        parameter.copy_(ema.average[name])
+        ema.average[name].copy_(kept)

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import torch
 
-from colapipe.coladiff.configuration import ConfigurationError
+from colapipe.coladiff.configuration import Configuration, ConfigurationError
 from colapipe.coladiff.presets import PRESETS
 from colapipe.contrasts import CONTRASTS
 from colapipe.errors import DatasetError, UsageError
+from colapipe.training.baseline_recipes import MMGANRecipe, UNetRecipe
 from colapipe.training.loop import MODEL_FILE, Settings, Trainer
+from colapipe.training.processes import join_processes, leave_processes
+from colapipe.training.recipes import CoLaDiffRecipe, Recipe, known_contrasts
 from colapipe.training.slices import SliceStore, build_cache
 from colapipe.training.split import read_split
+
+BASELINES: dict[str, Callable[[tuple[str, ...]], Recipe]] = {
+    "unet": UNetRecipe,
+    "mmgan": MMGANRecipe,
+}
 
 
 def train(options: argparse.Namespace, report: Callable[[str], None]) -> None:
@@ -27,46 +38,146 @@ def train(options: argparse.Namespace, report: Callable[[str], None]) -> None:
         If options, split and data do not fit each other.
     """
     torch.set_num_threads(options.threads)
-    split = read_split(options.split)
-    if options.preset not in PRESETS:
-        raise UsageError(f"--preset {options.preset}: known are {', '.join(PRESETS)}")
-    for dataset in options.data:
-        build_cache(dataset, options.out / "slices", report=report)
-    store = SliceStore(options.out / "slices", split.train)
-    validation = SliceStore(options.out / "slices", split.validation)
-    if not len(store):
-        raise DatasetError(f"{options.data[0]}: holds none of the split's training participants")
-    there = {c for entry in store.entries.values() for c in entry["contrasts"]}
-    contrasts = tuple(c for c in CONTRASTS if c in (options.contrasts or there))
-    if missing := sorted(set(options.contrasts or ()) - there):
-        raise UsageError(f"--contrasts {missing[0]}: no training participant has it")
-    configuration = replace(PRESETS[options.preset], contrasts=contrasts)
-    if options.latent == "kl":
-        configuration = replace(configuration, latent="kl", latent_channels=4)
-    settings = Settings(
+    processes, device = join_processes(options.device)
+    try:
+        if not processes.first:
+            report = _silent
+        split = read_split(options.split)
+        folder = options.cache or options.out / "slices"
+        if processes.first:
+            for dataset in options.data:
+                build_cache(dataset, folder, report=report)
+        processes.mean(0.0)  # the others wait for the cache here
+        store = SliceStore(folder, split.train)
+        validation = SliceStore(folder, split.validation)
+        if not len(store):
+            raise DatasetError(f"{folder}: holds none of the split's training participants")
+        there = known_contrasts(store)
+        if missing := sorted(set(options.contrasts or ()) - set(there)):
+            raise UsageError(f"--contrasts {missing[0]}: no training participant has it")
+        contrasts = tuple(c for c in CONTRASTS if c in (options.contrasts or there))
+        recipe = make_recipe(options.preset, contrasts, options.set, options.seed)
+        settings = _settings(options)
+        datasets = ", ".join(dataset.resolve().name for dataset in options.data)
+        words = options.training_data or f"{len(store.entries)} scan sessions of {datasets}"
+        trainer = Trainer(
+            options.out,
+            recipe,
+            settings,
+            store,
+            validation,
+            {
+                "name": options.name,
+                "preset": options.preset,
+                "training_data": words,
+                "licence": options.licence,
+            },
+            split,
+            report,
+            processes,
+            device,
+            _tensorboard(options) if processes.first else _ignore,
+        )
+        limit = math.inf if options.max_minutes is None else 60 * options.max_minutes
+        if trainer.run(options.save_every, limit):
+            report(f"done: {options.out / MODEL_FILE}")
+        else:
+            report("out of time; repeat the command to go on")
+    finally:
+        leave_processes()
+
+
+def make_recipe(
+    preset: str, contrasts: tuple[str, ...], changes: Sequence[str] | None, seed: int
+) -> Recipe:
+    """Return what a preset trains, its parameters drawn from the seed.
+
+    Parameters
+    ----------
+    preset : str
+        A name of :data:`~colapipe.coladiff.presets.PRESETS` or of :data:`BASELINES`.
+    contrasts : tuple of str
+    changes : sequence of str, optional
+        ``entry=value``: entries of the configuration to change; the value in JSON or as a word.
+    seed : int
+
+    Raises
+    ------
+    UsageError
+        If the preset is not known, or a change makes no configuration.
+    """
+    torch.manual_seed(seed)
+    if preset in BASELINES and not changes:
+        return BASELINES[preset](contrasts)
+    if preset not in PRESETS:
+        raise UsageError(
+            f"--preset {preset}: known are {', '.join([*PRESETS, *BASELINES])}; the baselines "
+            "have nothing to --set"
+        )
+    try:
+        entries = PRESETS[preset].to_dict() | {"contrasts": list(contrasts)}
+        configuration = Configuration.from_dict(entries | _changes(changes or ()))
+    except ConfigurationError as error:
+        raise UsageError(f"--set: {error}") from error
+    return CoLaDiffRecipe(configuration)
+
+
+def _changes(words: Sequence[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise UsageError(f"--set {word}: expected entry=value, such as gate=off")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    return replace(
+        Settings(),
         iterations=options.iterations,
         autoencoder_iterations=options.autoencoder_iterations,
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
-        bfloat16=options.bfloat16,
+        constant_rate=options.constant_rate,
+        ema=options.ema,
+        precision=options.precision,
         seed=options.seed,
     )
-    datasets = ", ".join(dataset.resolve().name for dataset in options.data)
-    words = options.training_data or f"{len(store.entries)} scan sessions of {datasets}"
-    description = {
-        "name": options.name,
-        "preset": options.preset,
-        "training_data": words,
-        "licence": options.licence,
-    }
+
+
+def _silent(line: str) -> None:
+    """Report nothing: the first process speaks for all."""
+
+
+def _ignore(stage: str, iteration: int, figures: dict[str, float]) -> None:
+    """Log nothing."""
+
+
+def _tensorboard(options: argparse.Namespace) -> Callable[[str, int, dict[str, float]], None]:
+    """Return what writes figures for TensorBoard, if that is asked for.
+
+    Raises
+    ------
+    UsageError
+        If TensorBoard is not installed.
+    """
+    if not options.tensorboard:
+        return _ignore
     try:
-        trainer = Trainer(
-            options.out, configuration, settings, store, validation, description, split, report
-        )
-    except ConfigurationError as error:
-        raise UsageError(str(error)) from error
-    limit = math.inf if options.max_minutes is None else 60 * options.max_minutes
-    if trainer.run(options.save_every, limit):
-        report(f"done: {options.out / MODEL_FILE}")
-    else:
-        report("out of time; repeat the command to go on")
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UsageError(
+            "--tensorboard: TensorBoard is not installed; pip install 'colapipe[tensorboard]'"
+        ) from error
+    writer = SummaryWriter(str(Path(options.out) / "tensorboard"))
+
+    def write(stage: str, iteration: int, figures: dict[str, float]) -> None:
+        for name, value in figures.items():
+            writer.add_scalar(f"{stage}/{name}", value, iteration)
+        writer.flush()
+
+    return write

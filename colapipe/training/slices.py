@@ -91,9 +91,10 @@ def _derivatives(name: str, files: Sequence[Path]) -> Scans | None:
     probabilities: dict[str, dict[str, Path]] = {}
     for path in files:
         stem = path.name.removeprefix(f"{name}_").split(".")[0]
-        if match := re.fullmatch(r"space-\w+_desc-preproc_(\w+)", stem):
-            if match[1] in CONTRASTS:
-                images[match[1]] = path
+        if match := re.fullmatch(r"(ce-\w+?_)?space-\w+?_desc-preproc_(\w+)", stem):
+            contrast = "T1ce" if match[1] and match[2] == "T1w" else match[2]
+            if contrast in CONTRASTS:
+                images[contrast] = path
         elif match := re.fullmatch(r"space-\w+_label-brain_desc-from(\w+)_mask", stem):
             masks[match[1]] = path
         elif match := re.fullmatch(r"space-\w+_label-(\w+)_desc-from(\w+)_probseg", stem):
@@ -246,8 +247,53 @@ class SliceStore:
             (name, row) for name, array in self.arrays.items() for row in range(len(array))
         ]
 
+        self._folder = folder
+        self._histograms: dict[str, npt.NDArray[np.float32]] = {}
+
     def __len__(self) -> int:
         return len(self.index)
+
+    def available(self, position: int) -> tuple[str, ...]:
+        """Return the contrasts that the participant of a slice has."""
+        return tuple(self.entries[self.index[position][0]]["contrasts"])
+
+    def neighbour(self, position: int, offset: int) -> int:
+        """Return the position of the slice ``offset`` above; its own where there is none."""
+        if offset == 0:
+            return position
+        name, row = self.index[position]
+        slices = self.entries[name]["slices"]
+        there = 0 <= row + offset < len(slices) and slices[row + offset] == slices[row] + offset
+        return position + offset if there else position
+
+    def image(self, position: int, contrast: str) -> npt.NDArray[np.uint8]:
+        """Return a contrast of a slice, (224, 224); 255 is 1."""
+        return self._plane(position, CONTRASTS.index(contrast))
+
+    def mask(self, position: int, source: str) -> npt.NDArray[np.bool_]:
+        """Return the brain as ``source`` shows it, (224, 224)."""
+        return (self._plane(position, -1) >> CONTRASTS.index(source) & 1).astype(bool)
+
+    def tissues(self, position: int, source: str) -> npt.NDArray[np.uint8]:
+        """Return CSF, GM and WM as ``source`` shows them, (3, 224, 224); 255 is 1."""
+        name, row = self.index[position]
+        first = len(CONTRASTS) + 3 * CONTRASTS.index(source)
+        return np.asarray(self.arrays[name][row, first : first + 3])
+
+    def histogram(self, position: int, source: str, contrast: str) -> npt.NDArray[np.float32]:
+        """Return how often a participant's contrast has each of the 256 levels.
+
+        Shape (4, 256): weighted by CSF, GM and WM as ``source`` shows them, and by the brain.
+        """
+        name = self.index[position][0]
+        if name not in self._histograms:
+            self._histograms[name] = _histograms(self.arrays[name], self._folder / name)
+        found = self._histograms[name][CONTRASTS.index(source), CONTRASTS.index(contrast)]
+        return np.asarray(found)
+
+    def _plane(self, position: int, plane: int) -> npt.NDArray[np.uint8]:
+        name, row = self.index[position]
+        return np.asarray(self.arrays[name][row, plane])
 
     def read(self, position: int) -> Sample:
         """Return the slice at a position of :attr:`index`."""
@@ -263,6 +309,36 @@ class SliceStore:
             ),
             available=tuple(self.entries[name]["contrasts"]),
         )
+
+
+def _histograms(array: npt.NDArray[np.uint8], stem: Path) -> npt.NDArray[np.float32]:
+    """Return the histograms of a participant, (M, M, 4, 256), from their file if there is one.
+
+    First axis: the contrast that mask and tissues came from; second: the contrast that is counted.
+    """
+    path = stem.with_name(f"{stem.name}.histograms.npy")
+    if path.is_file():
+        return np.asarray(np.load(path), dtype=np.float32)
+    count = len(CONTRASTS)
+    found = np.zeros((count, count, 4, 256), dtype=np.float32)
+    for row in range(len(array)):
+        planes = np.asarray(array[row]).reshape(4 * count + 1, -1)
+        for source in range(count):
+            brain = (planes[-1] >> source & 1).astype(bool)
+            if not brain.any():
+                continue
+            weights = planes[count + 3 * source : count + 3 * source + 3, brain] / np.float32(255)
+            for contrast in range(count):
+                levels = planes[contrast, brain]
+                for tissue in range(3):
+                    found[source, contrast, tissue] += np.bincount(
+                        levels, weights=weights[tissue], minlength=256
+                    )
+                found[source, contrast, 3] += np.bincount(levels, minlength=256)
+    temporary = path.with_name(f".{path.name}")
+    np.save(temporary, found)
+    temporary.replace(path)
+    return found
 
 
 def build_cache(

@@ -39,10 +39,10 @@ def test_the_source_that_was_most_like_the_target_is_copied(
     fitted: CopyModel, sources: Slices, mask: Mask
 ) -> None:
     given = {name: sources[name] for name in ("T2w", "T1ce", "FLAIR")}
-    result = fitted.synthesise(given, mask, None, "T1w")
+    result = fitted.synthesise(given, "T1w", mask=mask)
     assert np.array_equal(result.mean, given["T1ce"])
     given.pop("T1ce")
-    assert np.array_equal(fitted.synthesise(given, mask, None, "T1w").mean, given["FLAIR"])
+    assert np.array_equal(fitted.synthesise(given, "T1w", mask=mask).mean, given["FLAIR"])
     assert result.std is None
 
 
@@ -62,7 +62,7 @@ def test_what_training_never_saw_together_is_refused(
     fitted: CopyModel, sources: Slices, mask: Mask
 ) -> None:
     with pytest.raises(UnsuitableModelError, match="PDw together with T1w"):
-        fitted.synthesise({"T1w": sources["T1w"]}, mask, None, "PDw")
+        fitted.synthesise({"T1w": sources["T1w"]}, "PDw", mask=mask)
 
 
 def test_it_comes_back_from_its_checkpoint(
@@ -73,5 +73,5 @@ def test_it_comes_back_from_its_checkpoint(
     loaded = load_model(path)
     assert isinstance(loaded, CopyModel)
     given = {name: sources[name] for name in ("T2w", "FLAIR")}
-    before, after = (m.synthesise(given, mask, None, "T1w").mean for m in (fitted, loaded))
+    before, after = (m.synthesise(given, "T1w", mask=mask).mean for m in (fitted, loaded))
     assert np.array_equal(before, after)

@@ -194,7 +194,7 @@ def test_it_synthesises_through_the_common_interface(tmp_path: Path) -> None:
     inside[:, 10:50, 12:52] = True
     rng = np.random.default_rng(0)
     given = {name: (rng.random(inside.shape) * inside).astype(np.float32) for name in NAMES[:2]}
-    result = model.synthesise(given, inside, None, "FLAIR")
+    result = model.synthesise(given, "FLAIR", mask=inside)
     shown = torch.zeros(2, 4, 64, 64)
     for index, name in enumerate(NAMES[:2]):
         shown[:, index] = torch.from_numpy(given[name]) * 2 - 1

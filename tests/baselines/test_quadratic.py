@@ -48,7 +48,7 @@ def test_it_synthesises_people_it_has_not_seen(fit: QuadraticFit, mask: Mask) ->
     others: Slices = {
         name: (rng.random(mask.shape) * mask).astype(np.float32) for name in ("T1w", "FLAIR")
     }
-    result = fit.model(**ABOUT).synthesise(others, mask, None, "T2w")
+    result = fit.model(**ABOUT).synthesise(others, "T2w", mask=mask)
     assert np.abs(result.mean - t2w_of(others, mask)).max() < 1e-5
     assert not result.mean[~mask].any()
 
@@ -81,7 +81,7 @@ def test_all_subsets_of_what_training_had_are_known_and_others_refused(
     model = fit.model(**ABOUT)
     assert len(model.rows) == 4 * (2**3 - 1)
     with pytest.raises(UnsuitableModelError, match="PDw together with T1w and T2w"):
-        model.synthesise({n: sources[n] for n in ("T1w", "T2w")}, mask, None, "PDw")
+        model.synthesise({n: sources[n] for n in ("T1w", "T2w")}, "PDw", mask=mask)
 
 
 def test_it_comes_back_from_its_checkpoint(
@@ -92,5 +92,5 @@ def test_it_comes_back_from_its_checkpoint(
     loaded = load_model(path)
     assert isinstance(loaded, QuadraticModel)
     given = {name: sources[name] for name in ("T1w", "FLAIR")}
-    before, after = (m.synthesise(given, mask, None, "T1ce").mean for m in (model, loaded))
+    before, after = (m.synthesise(given, "T1ce", mask=mask).mean for m in (model, loaded))
     assert np.array_equal(before, after)

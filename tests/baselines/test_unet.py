@@ -64,7 +64,7 @@ def test_every_set_of_sources_leads_to_every_target(
         for size in (1, 2, 3):
             for chosen in combinations(others, size):
                 given = {name: sources[name] for name in chosen}
-                results.append(model.synthesise(given, mask, None, target).mean)
+                results.append(model.synthesise(given, target, mask=mask).mean)
     assert len(results) == 4 * 7
     assert all(result.shape == mask.shape and result[mask].std() > 0 for result in results)
     for one, other in combinations(results, 2):
@@ -108,14 +108,14 @@ def test_a_slice_depends_on_no_other_slice_and_on_no_batch(
     model: UNetModel, sources: Slices, mask: Mask
 ) -> None:
     given = {name: sources[name] for name in ("T1w", "FLAIR")}
-    whole = model.synthesise(given, mask, None, "T2w", batch_size=8).mean
-    single = model.synthesise(given, mask, None, "T2w", batch_size=1).mean
+    whole = model.synthesise(given, "T2w", mask=mask, batch_size=8).mean
+    single = model.synthesise(given, "T2w", mask=mask, batch_size=1).mean
     assert np.abs(whole - single).max() <= 1e-5
-    some = model.synthesise(given, mask, None, "T2w", [7, 8, 9, 10], rows=[2])
+    some = model.synthesise(given, "T2w", mask=mask, slice_ids=[7, 8, 9, 10], rows=[2])
     assert np.abs(some.mean[2] - whole[2]).max() <= 1e-5 and not some.mean[:2].any()
     assert some.info["slices"] == [9]
     one = {name: values[1:2] for name, values in given.items()}
-    assert np.abs(model.synthesise(one, mask[1:2], None, "T2w").mean - whole[1:2]).max() <= 1e-5
+    assert np.abs(model.synthesise(one, "T2w", mask=mask[1:2]).mean - whole[1:2]).max() <= 1e-5
 
 
 def test_the_background_is_blank_and_the_range_kept(
@@ -124,9 +124,9 @@ def test_the_background_is_blank_and_the_range_kept(
     calls: list[tuple[int, int]] = []
     result = model.synthesise(
         {"T1w": sources["T1w"]},
-        mask,
-        {"CSF": sources["T1w"]},
         "T2w",
+        mask=mask,
+        tissues={"CSF": sources["T1w"]},
         tissue_source="T1w",
         progress=lambda done, total: calls.append((done, total)),
     )
@@ -141,8 +141,8 @@ def test_unknown_sources_are_left_out_and_named(
     model: UNetModel, sources: Slices, mask: Mask
 ) -> None:
     given = {"T1w": sources["T1w"]}
-    alone = model.synthesise(given, mask, None, "T2w")
-    more = model.synthesise({**given, "PDw": sources["T2w"]}, mask, None, "T2w")
+    alone = model.synthesise(given, "T2w", mask=mask)
+    more = model.synthesise({**given, "PDw": sources["T2w"]}, "T2w", mask=mask)
     assert np.array_equal(alone.mean, more.mean)
     assert more.info["ignored"] == ["PDw"]
 
@@ -150,24 +150,24 @@ def test_unknown_sources_are_left_out_and_named(
 def test_what_cannot_be_done_is_refused(model: UNetModel, sources: Slices, mask: Mask) -> None:
     given = {"T1w": sources["T1w"]}
     with pytest.raises(ValueError, match="among its own sources"):
-        model.synthesise(sources, mask, None, "T2w")
+        model.synthesise(sources, "T2w", mask=mask)
     with pytest.raises(ValueError, match="tissue maps come from the target"):
-        model.synthesise(given, mask, None, "T2w", tissue_source="T2w")
+        model.synthesise(given, "T2w", mask=mask, tissue_source="T2w")
     with pytest.raises(UnsuitableModelError, match="does not know PDw"):
-        model.synthesise(given, mask, None, "PDw")
+        model.synthesise(given, "PDw", mask=mask)
     with pytest.raises(UnsuitableModelError, match="no 8 samples"):
-        model.synthesise(given, mask, None, "T2w", samples=8)
+        model.synthesise(given, "T2w", mask=mask, samples=8)
     with pytest.raises(UnsuitableModelError, match="needs 1 or more"):
-        model.synthesise({"PDw": sources["T1w"]}, mask, None, "T2w")
+        model.synthesise({"PDw": sources["T1w"]}, "T2w", mask=mask)
     with pytest.raises(ValueError, match=r"expected \[0, 1\]"):
-        model.synthesise({"T1w": 200 * sources["T1w"]}, mask, None, "T2w")
+        model.synthesise({"T1w": 200 * sources["T1w"]}, "T2w", mask=mask)
     with pytest.raises(ValueError, match="has shape"):
-        model.synthesise({"T1w": sources["T1w"][:2]}, mask, None, "T2w")
+        model.synthesise({"T1w": sources["T1w"][:2]}, "T2w", mask=mask)
     with pytest.raises(ValueError, match="multiples of 2"):
-        model.synthesise({"T1w": sources["T1w"][:, :-1]}, mask[:, :-1], None, "T2w")
+        model.synthesise({"T1w": sources["T1w"][:, :-1]}, "T2w", mask=mask[:, :-1])
     with pytest.raises(ValueError, match="BONE"):
-        model.synthesise(given, mask, {"BONE": sources["T1w"]}, "T2w")
-    assert model.synthesise(given, mask, None, "T2w", samples=1, steps=50).std is None
+        model.synthesise(given, "T2w", mask=mask, tissues={"BONE": sources["T1w"]})
+    assert model.synthesise(given, "T2w", mask=mask, samples=1, steps=50).std is None
 
 
 def test_it_comes_back_from_its_checkpoint(
@@ -179,7 +179,7 @@ def test_it_comes_back_from_its_checkpoint(
     assert isinstance(loaded, UNetModel)
     assert loaded.contrasts == NAMES and loaded.metadata["kind"] == "unet"
     given = {name: sources[name] for name in ("T1w", "FLAIR")}
-    before, after = (m.synthesise(given, mask, None, "T2w").mean for m in (model, loaded))
+    before, after = (m.synthesise(given, "T2w", mask=mask).mean for m in (model, loaded))
     assert np.array_equal(before, after)
 
 

@@ -51,7 +51,7 @@ def test_operations_are_counted_on_request(nano: Path, capsys: pytest.CaptureFix
     model, image = load_model(nano), np.full((1, 224, 224), 0.5, dtype=np.float32)
     with FlopCounterMode(display=False) as counter:
         sources = dict.fromkeys(("T1w", "T2w", "T1ce", "FLAIR"), image)
-        model.synthesise(sources, image, None, "PDw", steps=1, samples=1)
+        model.synthesise(sources, "PDw", mask=image, steps=1, samples=1)
     assert counter.get_total_flops() == flops["once"] + flops["step"]
 
 

@@ -119,10 +119,10 @@ def test_a_request_is_carried_out_in_a_process_of_its_own(
         "threads": 1,
         "precision": "float32",
         "batch_size": 8,
-        "auto_weights": None,
         "tissue_source": "T1w",
     }
     assert {key: info[key] for key in expected} == expected
+    assert set(info["auto_weights"]) == {"T1w", "FLAIR"}
     assert 0 < info["seconds"] < 300
     assert 50e6 < info["peak_memory_bytes"] < 1.5e9
 

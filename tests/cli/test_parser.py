@@ -15,9 +15,7 @@ PLACES = ["/data/bids", "/data/out", "participant"]
 def test_without_options_the_defaults_of_settings_hold(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     settings = parse_settings(PLACES)
-    assert settings == Settings(
-        Path("/data/bids"), Path("/data/out"), work_dir=tmp_path / "work"
-    )
+    assert settings == Settings(Path("/data/bids"), Path("/data/out"), work_dir=tmp_path / "work")
 
 
 @pytest.mark.parametrize("option", ["--participant-label", "--participant_label"])

@@ -173,9 +173,9 @@ def test_a_file_without_a_default_for_several_samples_has_one_for_both(nano: Pat
 
 def test_tensors_that_do_not_fit_the_configuration_are_refused(nano: Path) -> None:
     tensors, metadata = load_checkpoint(nano)
-    tensors.pop("denoiser.stem.weight")
+    tensors.pop("denoiser.out.weight")
     save_checkpoint(nano, tensors, metadata)
-    with pytest.raises(CheckpointError, match=r"denoiser\.stem\.weight"):
+    with pytest.raises(CheckpointError, match=r"denoiser\.out\.weight"):
         CoLaDiff.load(nano)
 
 

@@ -13,6 +13,7 @@ import torch
 from colapipe.coladiff import CoLaDiff
 from colapipe.coladiff.model import DeviceError, UnsuitableModelError, resolve_device
 from colapipe.coladiff.presets import write_nano_checkpoint
+from colapipe.coladiff.samplers import SAMPLERS
 
 SLICES = 6
 
@@ -84,13 +85,59 @@ def test_the_batch_size_does_not_matter(model: CoLaDiff, scan: dict[str, Any]) -
     assert np.abs(one.std - many.std).max() <= 1e-5
 
 
-def test_order_and_company_of_the_slices_do_not_matter(
+def test_the_order_of_the_slices_does_not_matter(model: CoLaDiff, scan: dict[str, Any]) -> None:
+    whole = model.synthesise(**scan, slice_ids=[10, 11, 12, 13, 14, 15]).mean
+    order = [4, 1, 3, 0, 5, 2]
+    other = model.synthesise(**rows(scan, order), slice_ids=[10 + row for row in order]).mean
+    assert np.abs(other - whole[order]).max() <= 1e-5
+
+
+def test_a_slice_does_not_depend_on_which_others_are_made(
     model: CoLaDiff, scan: dict[str, Any]
 ) -> None:
-    whole = model.synthesise(**scan, slice_ids=[10, 11, 12, 13, 14, 15]).mean
-    chosen = [4, 1, 3]
-    part = model.synthesise(**rows(scan, chosen), slice_ids=[10 + row for row in chosen]).mean
-    assert np.abs(part - whole[chosen]).max() <= 1e-5
+    whole = model.synthesise(**scan).mean
+    part = model.synthesise(**scan, rows=[3, 1])
+    assert np.abs(part.mean[[1, 3]] - whole[[1, 3]]).max() <= 1e-5
+    assert not part.mean[[0, 2, 4, 5]].any()
+    assert part.info["slices"] == [3, 1]
+
+
+def test_a_slice_is_made_from_its_neighbours_too(model: CoLaDiff, scan: dict[str, Any]) -> None:
+    whole = model.synthesise(**scan).mean
+    changed = {name: values.copy() for name, values in scan["contrasts"].items()}
+    # The same intensities elsewhere: the scale of the volume stays what it is.
+    changed["T1w"][3] = changed["T1w"][3][:, ::-1] * scan["mask"][3] + 0.0
+    other = model.synthesise(**{**scan, "contrasts": changed, "tissues": None}).mean
+    plain = model.synthesise(**{**scan, "tissues": None}).mean
+    assert np.abs(other[[2, 4]] - plain[[2, 4]]).max() > 1e-4
+    assert np.abs(other[[0]] - plain[[0]]).max() < np.abs(other[[2]] - plain[[2]]).max()
+    assert whole.shape == plain.shape
+
+
+def test_the_intensity_scale_of_a_source_hardly_matters(
+    model: CoLaDiff, scan: dict[str, Any]
+) -> None:
+    plain = model.synthesise(**{**scan, "tissues": None}).mean
+    dimmed = {
+        name: values * 0.6 + 0.2 * (scan["mask"] > 0) for name, values in scan["contrasts"].items()
+    }
+    other = model.synthesise(**{**scan, "contrasts": dimmed, "tissues": None}).mean
+    assert np.abs(other - plain).max() < 1e-3
+
+
+def test_the_weights_of_the_contrasts_are_told(model: CoLaDiff, scan: dict[str, Any]) -> None:
+    weights = model.synthesise(**scan).info["auto_weights"]
+    assert set(weights) == {"T1w", "FLAIR"}
+    assert all(0 < weight < 2 for weight in weights.values())
+
+
+@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+def test_every_sampler_makes_an_image(model: CoLaDiff, scan: dict[str, Any], sampler: str) -> None:
+    mean, std, info = model.synthesise(**scan, sampler=sampler, steps=3, samples=2)
+    assert info["sampler"] == sampler
+    assert np.isfinite(mean).all() and std is not None and np.isfinite(std).all()
+    again = model.synthesise(**scan, sampler=sampler, steps=3, samples=2, batch_size=1).mean
+    assert np.abs(again - mean).max() <= 1e-4
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(

@@ -5,6 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,14 +15,33 @@ import torch
 
 from colapipe.coladiff.autoencoder import HaarAutoencoder, KLAutoencoder, haar_matrix, kl_divergence
 from colapipe.coladiff.batching import in_batches, is_out_of_memory
-from colapipe.coladiff.conditions import make_flags, stack_contrasts
+from colapipe.coladiff.checkpoint import make_metadata, save_checkpoint
+from colapipe.coladiff.conditions import make_flags
 from colapipe.coladiff.configuration import Configuration, ConfigurationError
-from colapipe.coladiff.denoiser import Denoiser
+from colapipe.coladiff.model import CoLaDiff
 from colapipe.coladiff.network import CoLaDiffNetwork
 from colapipe.coladiff.presets import PRESETS
 from colapipe.coladiff.seeds import image_seed, noise
 from colapipe.coladiff.uncertainty import RunningStatistics
 from colapipe.coladiff.window import choose_window
+
+NANO = PRESETS["nano"]
+PAPER_MILLIONS, TINY_MILLIONS = 61.392, 2.659
+
+
+def awaken(network: torch.nn.Module) -> None:
+    """Let the layers that start at zero do something."""
+    for parameter in network.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.05)
+
+
+def finish(network: CoLaDiffNetwork, configuration: Configuration) -> torch.Tensor:
+    """Return the images that one step makes of fixed noise."""
+    conditions = network.condition(**inputs(configuration))
+    start = torch.randn(2, 16, 8, 8, generator=torch.Generator().manual_seed(1))
+    estimate, _ = network.predict(start, torch.tensor([1000, 500]), conditions)
+    return network.finish(estimate, conditions)
 
 
 @pytest.mark.parametrize("size", [1, 2, 4, 8])
@@ -65,35 +87,133 @@ def test_flags_refuse_a_target_that_is_its_own_source() -> None:
         make_flags(available, torch.tensor([2]))
 
 
+def inputs(configuration: Configuration, size: int = 32) -> dict[str, torch.Tensor]:
+    """Return a batch of two slices with T1w as their source and T2w as their target."""
+    generator = torch.Generator().manual_seed(0)
+    count, slab = len(configuration.contrasts), configuration.slab
+    contrasts = torch.zeros(2, count, slab, size, size)
+    contrasts[:, 0] = torch.rand(2, slab, size, size, generator=generator) * 2 - 1
+    available = torch.zeros(2, count, dtype=torch.bool)
+    available[:, 0] = True
+    return {
+        "contrasts": contrasts,
+        "available": available,
+        "tissues": torch.rand(2, 4, size, size, generator=generator),
+        "target": torch.tensor([1, 1]),
+        "densities": torch.rand(2, count, 4, 64, generator=generator),
+    }
+
+
 @torch.no_grad()
 def test_missing_contrasts_are_zero_in_image_and_latent() -> None:
     torch.manual_seed(0)
     configuration = PRESETS["nano"]
     network = CoLaDiffNetwork(configuration, [0.5] * 16, [2.0] * 16)
-    sources, available = stack_contrasts({"T1w": torch.rand(1, 32, 32)}, configuration.contrasts)
-    assert float(sources[:, 1:].abs().max()) == 0.0
-    tissues = torch.zeros(1, 4, 32, 32)
-    conditions = network.condition(sources, available, tissues, torch.tensor([1]))
-    z = configuration.latent_channels
-    assert float(conditions.latent[:, :z].abs().max()) > 0
-    assert float(conditions.latent[:, z : 5 * z].abs().max()) == 0.0
+    seen: list[torch.Tensor] = []
+    network.conditions.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    conditions = network.condition(**inputs(configuration))
+    assert float(seen[0][:, 0].abs().max()) > 0
+    assert float(seen[0][:, 1:].abs().max()) == 0.0
+    slab = configuration.slab
+    assert float(conditions.image[:, slab : 5 * slab].abs().max()) == 0.0
+    assert conditions.gates is not None
+    assert torch.isnan(conditions.gates).tolist() == [[False, True, True, True, True]] * 2
+
+
+def test_a_model_with_densities_asks_for_them() -> None:
+    network = CoLaDiffNetwork(PRESETS["nano"])
+    with pytest.raises(ValueError, match="densities"):
+        network.condition(**{**inputs(PRESETS["nano"]), "densities": None})
 
 
 def test_an_untrained_model_does_not_answer_to_the_lesion_map() -> None:
     torch.manual_seed(0)
-    network = CoLaDiffNetwork(PRESETS["nano"])
+    network = CoLaDiffNetwork(replace(PRESETS["nano"], density="off"))
     without, with_lesion = torch.zeros(1, 4, 32, 32), torch.zeros(1, 4, 32, 32)
     with_lesion[:, 3] = 1
-    assert torch.equal(network.structure(without), network.structure(with_lesion))
+    encoder = network.conditions.structure
+    assert encoder is not None and network.refinement is not None
+    assert torch.equal(encoder(without), encoder(with_lesion))
+    assert not network.refinement.enter.weight[:, -1].any()
 
 
-def test_the_denoiser_takes_odd_sizes_and_starts_at_zero() -> None:
+@pytest.mark.parametrize("upsampling", ["nearest", "transposed"])
+@pytest.mark.parametrize("receptive_field", ["stem", "down"])
+def test_the_denoiser_takes_odd_sizes_and_starts_at_zero(
+    upsampling: str, receptive_field: str
+) -> None:
     torch.manual_seed(0)
-    denoiser = Denoiser(4, 6, 2, (8, 16), 2, (False, True), 16)
-    kappa, y = torch.randn(2, 4, 9, 7), torch.randn(2, 6, 9, 7)
-    out = denoiser(kappa, torch.tensor([1, 1000]), y, torch.zeros(2, 2))
-    assert out.shape == kappa.shape
-    assert not out.any()
+    configuration = replace(NANO, upsampling=upsampling, receptive_field=receptive_field)
+    network = CoLaDiffNetwork(configuration)
+    conditions = network.condition(**inputs(configuration, size=36))
+    kappa = torch.randn(2, 16, 9, 9)
+    output, v = network.denoise(kappa, torch.tensor([1, 1000]), conditions)
+    assert output.shape == kappa.shape and v is None
+    assert not output.any()
+
+
+SWITCHES = {"latent_net": "plain", "structure": False, "gate": "off", "scf": "off"}
+
+
+@pytest.mark.parametrize("off", [list(c) for n in range(5) for c in combinations(SWITCHES, n)])
+def test_every_combination_of_ablations_trains_and_is_stored(
+    off: list[str], tmp_path: Path
+) -> None:
+    configuration = replace(NANO, **{name: SWITCHES[name] for name in off})
+    torch.manual_seed(0)
+    network = CoLaDiffNetwork(configuration)
+    awaken(network)
+    image = finish(network, configuration)
+    image.square().mean().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
+    metadata = make_metadata(
+        configuration,
+        name="t",
+        preset="nano",
+        latent_mean=[0.0] * 16,
+        latent_std=[1.0] * 16,
+        training_data="none",
+        licence="none",
+    )
+    save_checkpoint(tmp_path / "m.safetensors", network.state_dict(), metadata)
+    loaded = CoLaDiff.load(tmp_path / "m.safetensors").network
+    assert torch.allclose(finish(loaded, configuration), image, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+def test_every_ablation_changes_the_parameters_and_the_image(name: str) -> None:
+    images, sizes = [], []
+    for configuration in (NANO, replace(NANO, **{name: SWITCHES[name]})):
+        torch.manual_seed(0)
+        network = CoLaDiffNetwork(configuration)
+        awaken(network)
+        sizes.append(sum(parameter.numel() for parameter in network.parameters()))
+        images.append(finish(network, configuration))
+    assert sizes[0] > sizes[1] or name == "latent_net"
+    assert sizes[0] != sizes[1]
+    assert not torch.allclose(*images)
+
+
+def test_without_the_four_parts_it_is_a_latent_diffusion_model() -> None:
+    off = CoLaDiffNetwork(replace(PRESETS["tiny"], **SWITCHES)).state_dict()
+    baseline = CoLaDiffNetwork(PRESETS["ldm"]).state_dict()
+    assert {name: tensor.shape for name, tensor in off.items()} == {
+        name: tensor.shape for name, tensor in baseline.items()
+    }
+    parts = ("structure", "weighting", "transformer", "filters", "guides", "cross")
+    assert not [name for name in baseline if any(part in name for part in parts)]
+    kinds = {type(module).__name__ for module in CoLaDiffNetwork(PRESETS["ldm"]).modules()}
+    assert not kinds & {"BottleneckBlock", "ReceptiveFieldFusion", "AttentionalFusion"}
+
+
+@pytest.mark.parametrize(
+    ("preset", "millions"), [("paper", PAPER_MILLIONS), ("tiny", TINY_MILLIONS)]
+)
+def test_the_sizes_of_the_presets_are_pinned(preset: str, millions: float) -> None:
+    network = CoLaDiffNetwork(PRESETS[preset])
+    count = sum(parameter.numel() for parameter in network.parameters())
+    assert count / 1e6 == pytest.approx(millions, abs=0.005)
 
 
 def test_no_layer_has_a_memory_of_its_batch() -> None:

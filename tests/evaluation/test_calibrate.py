@@ -115,11 +115,11 @@ def test_what_is_reported_is_the_coverage_of_who_was_left_out(
         case = read_case(SliceStore(cache), f"sub-{label}", FROM_TWO, every=4)
         result = model.synthesise(
             case.sources,
-            case.mask,
-            case.tissues,
             "T2w",
-            case.slice_ids,
             samples=2,
+            mask=case.mask,
+            tissues=case.tissues,
+            slice_ids=case.slice_ids,
             tissue_source="T1w",
             participant=label,
         )
@@ -293,12 +293,15 @@ def test_the_model_is_asked_for_what_is_needed_and_sees_nothing_of_the_target(
     work = [(name, task) for name in store.entries for task in tasks_of(THREE)]
     assert len(spy.calls) == len(work) == 6
     for (name, task), call in zip(work, spy.calls, strict=True):
-        sources, mask, tissues, target, ids, *options = call["given"]
+        sources, target, *options = call["given"]
         case = read_case(store, name, task, every=2)
         assert target == task.target and set(sources) == set(task.sources)
-        assert np.array_equal(mask, case.mask) and set(tissues) == {"CSF", "GM", "WM"}
+        assert np.array_equal(call["mask"], case.mask)
+        assert set(call["tissues"]) == {"CSF", "GM", "WM"}
         assert call["tissue_source"] == case.best != target
-        assert (ids, call["rows"]) == (case.slice_ids, case.rows) and len(case.rows) > 1
+        assert (call["slice_ids"], call["rows"]) == (case.slice_ids, case.rows) and len(
+            case.rows
+        ) > 1
         assert (options, call["sampler"]) == ([3, 5, 9], "ddpm")
     assert (spy.calls[0]["participant"], spy.calls[0]["session"]) == ("02", "a")
 

@@ -150,11 +150,12 @@ def test_nothing_of_the_target_reaches_the_model(cache: Path) -> None:
         raw[:, -1] ^= np.uint8(1 << t2w)
         np.save(path, raw)
     one, other = (spy.calls[0] for spy in spies)
-    for first, second in zip(one["given"][:3], other["given"][:3], strict=True):
-        first, second = (x if isinstance(x, dict) else {"mask": x} for x in (first, second))
-        assert first.keys() == second.keys()
-        assert all(np.array_equal(first[name], second[name]) for name in first)
-    assert one["given"][3] == "T2w" and "T2w" not in one["given"][0]
+    shown, shown_too = (
+        {**spy["given"][0], **spy["tissues"], "mask": spy["mask"]} for spy in (one, other)
+    )
+    assert shown.keys() == shown_too.keys() and {"T1w", "mask", "GM"} < set(shown) and "T2w" not in shown
+    assert all(np.array_equal(shown[name], shown_too[name]) for name in shown)
+    assert one["given"][1] == "T2w" and "T2w" not in one["given"][0]
     assert one["tissue_source"] == "T1w"
     assert (one["participant"], one["session"], one["rows"]) == ("03", None, case.rows)
 

@@ -3,78 +3,67 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy import ndimage
 
+from colapipe.baselines.load import load_model
 from colapipe.cli.model import main
-from colapipe.coladiff.checkpoint import read_metadata
+from colapipe.coladiff import CoLaDiff
+from colapipe.coladiff.checkpoint import load_checkpoint, read_metadata
+from colapipe.coladiff.configuration import Configuration
+from colapipe.coladiff.intensity import BOUNDS
+from colapipe.coladiff.network import CoLaDiffNetwork
 from colapipe.coladiff.presets import PRESETS
 from colapipe.contrasts import CONTRASTS
 from colapipe.errors import DatasetError, UsageError
-from colapipe.training.augment import vary_geometry, vary_intensity
+from colapipe.training import augment
 from colapipe.training.batches import choose_sources, fixed_batch, training_batch
-from colapipe.training.ema import EMA
-from colapipe.training.loop import MODEL_FILE, Settings, Trainer, validate
-from colapipe.training.slices import SliceStore, build_cache, find_scans
+from colapipe.training.ema import EMA, averaged
+from colapipe.training.loop import MODEL_FILE, Settings, Trainer
+from colapipe.training.recipes import CoLaDiffRecipe
+from colapipe.training.run import make_recipe
+from colapipe.training.slices import SliceStore, find_scans
 from colapipe.training.split import Split, read_split
+from colapipe.training.validation import validate
 
 SPLIT = Split(("01", "02"), ("03",))
 DESCRIPTION = {"name": "t", "preset": "nano", "training_data": "made up", "licence": "none"}
 NANO = replace(PRESETS["nano"], contrasts=("T1w", "T2w", "FLAIR"))
+PREPARATION = CoLaDiffRecipe(NANO).preparation
 
 
-def tissues(image: nib.Nifti1Image, mask: nib.Nifti1Image, contrast: str) -> np.ndarray:
-    """Cut an image's range in three: enough of a segmentation for a test."""
-    values = image.get_fdata() / max(image.get_fdata().max(), 1e-6)
-    inside = np.asarray(mask.dataobj) > 0
-    classes = np.digitize(values, [0.33, 0.66])
-    return np.stack([(classes == k) & inside for k in range(3)], axis=-1).astype(np.float32)
-
-
-def write_dataset(folder: Path, participants: tuple[str, ...], target: bool = True) -> Path:
-    """Write smooth, brain-extracted, co-registered scans: T2w and FLAIR follow from T1w."""
-    affine = np.diag([-1.0, -1.0, 1.0, 1.0])
-    for number, label in enumerate(participants):
-        anat = folder / f"sub-{label}" / "anat"
-        anat.mkdir(parents=True)
-        rng = np.random.default_rng(number)
-        smooth = ndimage.gaussian_filter(rng.normal(size=(80, 90, 6)), (4, 4, 1))
-        x, y = np.mgrid[-1:1:80j, -1:1:90j]
-        brain = np.repeat((x**2 + y**2 < 0.8)[..., None], 6, axis=2)
-        t1w = (smooth - smooth.min() + 0.2) * brain
-        scans = {"T1w": t1w, "FLAIR": (t1w.max() * 1.2 - t1w) * brain}
-        if target:
-            scans["T2w"] = (t1w.max() * 1.1 - t1w) ** 2 * brain
-        for suffix, volume in scans.items():
-            image = nib.Nifti1Image((volume * 100).astype(np.float32), affine)
-            nib.save(image, anat / f"sub-{label}_{suffix}.nii.gz")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    dataset = write_dataset(tmp_path_factory.mktemp("data"), ("01", "02", "03"))
-    folder = tmp_path_factory.mktemp("cache")
-    build_cache(dataset, folder, tissues)
-    return folder
+def recipe(configuration: Configuration = NANO) -> CoLaDiffRecipe:
+    torch.manual_seed(0)
+    return CoLaDiffRecipe(configuration)
 
 
 def trainer(cache: Path, folder: Path, **settings: float) -> Trainer:
     return Trainer(
         folder,
-        NANO,
+        recipe(),
         replace(Settings(batch_size=2), **settings),  # type: ignore[arg-type]
         SliceStore(cache, SPLIT.train),
         SliceStore(cache, SPLIT.validation),
         DESCRIPTION,
         SPLIT,
     )
+
+
+def assert_same_model(one: Path, other: Path, kind: str = "coladiff") -> None:
+    """Every bit of the weights, and all that is said of them but the time they took."""
+    (tensors, said), (others, said_too) = (load_checkpoint(p, [kind]) for p in (one, other))
+    assert tensors.keys() == others.keys()
+    for name, tensor in tensors.items():
+        assert torch.equal(tensor, others[name]), name
+    assert {**said, "cpu_seconds": 0} == {**said_too, "cpu_seconds": 0}
 
 
 def test_the_cache_holds_normalised_slices_with_masks_and_tissues(cache: Path) -> None:
@@ -98,7 +87,7 @@ def test_derivatives_are_preferred_and_maps_stay_with_their_contrast(tmp_path: P
     stems = [
         "space-T1w_desc-preproc_T1w",
         "space-T1w_desc-preproc_T2w",
-        "space-T1w_desc-preproc_T1ce",
+        "ce-gadolinium_space-T1w_desc-preproc_T1w",
         "space-T1w_label-brain_desc-fromT2w_mask",
         "space-T1w_desc-synth_FLAIR",
         *(f"space-T1w_label-{t}_desc-fromT2w_probseg" for t in ("CSF", "GM", "WM")),
@@ -159,52 +148,118 @@ def test_sources_are_never_the_target_and_never_none() -> None:
     assert seen == {("T1w",), ("FLAIR",), ("T1w", "FLAIR")}
 
 
-def test_a_batch_tells_nothing_of_its_target(cache: Path) -> None:
-    store = SliceStore(cache)
-    sample = store.read(2)
-    batch = fixed_batch([sample], NANO.contrasts, "T1w", ["T2w", "FLAIR"])
-    t1w, t2w = CONTRASTS.index("T1w"), CONTRASTS.index("T2w")
-    changed = replace(
-        sample,
-        contrasts=np.where(np.arange(5)[:, None, None] == t1w, 0.5, sample.contrasts),
-        tissues=np.where(np.arange(5)[:, None, None, None] == t1w, 0.3, sample.tissues),
-        masks=np.where(np.arange(5)[:, None, None] == t1w, True, sample.masks),
-    )
-    other = fixed_batch([changed], NANO.contrasts, "T1w", ["T2w", "FLAIR"])
-    for name in ("contrasts", "available", "tissues", "mask", "target"):
-        assert torch.equal(getattr(batch, name), getattr(other, name)), name
-    assert not torch.equal(batch.truth, other.truth)
-    assert batch.available.tolist() == [[False, True, True]]
-    inside = batch.mask[0, 0].bool()
-    expected = torch.from_numpy(sample.tissues[t2w])[:, 32:-32, 16:-16] * inside
-    assert torch.equal(batch.tissues[0, :3], expected)
+def test_a_batch_tells_nothing_of_its_target(cache: Path, tmp_path: Path) -> None:
+    """Whatever the target's image, mask and tissues are, the sources are shown the same."""
+    changed = tmp_path / "changed"
+    shutil.copytree(cache, changed)
+    array = np.load(changed / "sub-01.npy")
+    t1w, count = CONTRASTS.index("T1w"), len(CONTRASTS)
+    array[:, t1w] = 100
+    array[:, count + 3 * t1w : count + 3 * t1w + 3] = 77
+    array[:, -1] |= 1 << t1w
+    np.save(changed / "sub-01.npy", array)
+    batches = [
+        fixed_batch(SliceStore(folder), [2], PREPARATION, "T1w", ["T2w", "FLAIR"])
+        for folder in (cache, changed)
+    ]
+    for name in ("contrasts", "available", "tissues", "mask", "target", "densities"):
+        assert torch.equal(*(getattr(batch, name) for batch in batches)), name
+    assert not torch.equal(*(batch.truth for batch in batches))
+    assert batches[0].available.tolist() == [[False, True, True]]
+    store, inside = SliceStore(cache), batches[0].mask[0, 0].bool()
+    expected = torch.from_numpy(store.tissues(2, "T2w") / np.float32(255))[:, 32:-32, 16:-16]
+    assert torch.allclose(batches[0].tissues[0, :3], expected * inside)
 
 
 def test_a_batch_depends_on_seed_and_iteration_alone(cache: Path) -> None:
     store = SliceStore(cache)
     first, again, other = (
-        training_batch(store, NANO.contrasts, 3, 0, iteration) for iteration in (5, 5, 6)
+        training_batch(store, PREPARATION, 3, 0, iteration) for iteration in (5, 5, 6)
     )
-    assert torch.equal(first.contrasts, again.contrasts)
-    assert torch.equal(first.truth, again.truth)
+    for name in ("contrasts", "truth", "densities", "tissues"):
+        assert torch.equal(getattr(first, name), getattr(again, name))
+    assert first.seeds == again.seeds and len(set(first.seeds)) == 3
     assert not torch.equal(first.truth, other.truth)
     for batch in (first, other):
         assert not batch.available[torch.arange(3), batch.target].any()
-        assert float(batch.contrasts.abs().max()) <= 1
+        assert float(batch.contrasts.abs().max()) <= BOUNDS[PREPARATION.intensity]
         assert bool((batch.truth[batch.mask == 0] == -1).all())
 
 
-def test_augmentation_keeps_range_background_and_company() -> None:
+def test_shares_of_a_batch_are_parts_of_the_whole(cache: Path) -> None:
+    store = SliceStore(cache)
+    whole = training_batch(store, PREPARATION, 4, 0, 1)
+    shares = [
+        training_batch(store, PREPARATION, 4, 0, 1, part=part, agree=lambda window: 2)
+        for part in (slice(0, 2), slice(2, 4))
+    ]
+    assert whole.seeds == shares[0].seeds + shares[1].seeds
+    together = torch.cat([share.truth for share in shares])
+    height, width = whole.truth.shape[-2:]
+    top, left = (together.shape[-2] - height) // 2, (together.shape[-1] - width) // 2
+    assert torch.equal(together[..., top : top + height, left : left + width], whole.truth)
+
+
+def test_what_the_app_shows_the_model_is_what_it_was_trained_on(cache: Path) -> None:
+    """The batch and CoLaDiff.synthesise prepare a participant alike: scale, slab, densities."""
+    store = SliceStore(cache, ("03",))
+    network = CoLaDiffNetwork(NANO)
+    metadata = {"defaults": {}, "min_sources": 1}
+    model = CoLaDiff(network, metadata, torch.device("cpu"))
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def listen(contrasts, available, tissues, target, densities):  # type: ignore[no-untyped-def]
+        seen.append({"contrasts": contrasts, "tissues": tissues, "densities": densities})
+        raise StopIteration
+
+    network.condition = listen  # type: ignore[method-assign]
+    images = {
+        contrast: np.stack([store.image(i, contrast) for i in range(len(store))]) / np.float32(255)
+        for contrast in ("T1w", "FLAIR")
+    }
+    tissues = np.stack([store.tissues(i, "T1w") for i in range(len(store))]) / np.float32(255)
+    mask = np.stack([store.mask(i, "T1w") for i in range(len(store))])
+    maps = {name: tissues[:, k] for k, name in enumerate(("CSF", "GM", "WM"))}
+    with pytest.raises(StopIteration):
+        model.synthesise(
+            images, "T2w", mask=mask, tissues=maps, rows=[3], steps=1, samples=1, sampler="ddim"
+        )
+    batch = fixed_batch(store, [3], PREPARATION, "T2w", ["T1w", "FLAIR"])
+    assert torch.allclose(seen[0]["contrasts"], batch.contrasts, atol=0.02)
+    assert torch.allclose(seen[0]["tissues"], batch.tissues, atol=1e-6)
+    assert batch.densities is not None
+    assert float((seen[0]["densities"] - batch.densities).abs().mean()) < 0.05
+
+
+def test_intensity_curves_rise_and_stay_in_range() -> None:
     rng = np.random.default_rng(0)
-    image = rng.random((40, 40)).astype(np.float32)
-    mask = np.zeros((40, 40), dtype=bool)
-    mask[10:30, 10:30] = True
-    for _ in range(20):
-        varied = vary_intensity(image * mask, mask, rng)
-        assert varied.min() >= 0 and varied.max() <= 1 and not varied[~mask].any()
-    moved = vary_geometry(torch.from_numpy(np.stack([mask, mask])).float(), rng)
+    curves = [augment.random_curve(rng, 0.3) for _ in range(50)]
+    for curve in curves:
+        assert curve.shape == (256,) and curve.dtype == np.float32
+        assert curve.min() >= 0 and curve.max() <= 1 and (np.diff(curve) >= 0).all()
+    assert np.std([curve[128] for curve in curves]) > 0.05
+
+
+@pytest.mark.parametrize("vary", [augment.vary_bias, augment.vary_noise, augment.vary_resolution])
+def test_augmentation_keeps_range_and_shape(vary: Callable[..., np.ndarray]) -> None:
+    rng = np.random.default_rng(0)
+    image = ndimage.gaussian_filter(rng.random((3, 40, 48)), (0, 2, 2)).astype(np.float32)
+    image = (image - image.min()) / np.ptp(image)
+    for _ in range(10):
+        varied = vary(image, rng)
+        assert varied.shape == image.shape and varied.dtype == np.float32
+        assert varied.min() >= 0 and varied.max() <= 1
+        assert 0 < np.abs(varied - image).mean() < 0.15
+
+
+def test_geometry_moves_all_planes_together() -> None:
+    rng = np.random.default_rng(0)
+    square = np.zeros((40, 40), dtype=np.float32)
+    square[10:30, 10:30] = 1
+    planes = torch.from_numpy(np.stack([square, square]))
+    moved = augment.vary_geometry(planes, augment.random_affine(rng))
     assert torch.equal(moved[0], moved[1])
-    assert not torch.equal(moved[0], torch.from_numpy(mask).float())
+    assert not torch.equal(moved[0], planes[0])
 
 
 def test_the_moving_average_is_its_closed_form() -> None:
@@ -231,11 +286,11 @@ def test_a_run_that_is_interrupted_ends_with_the_same_bits(cache: Path, tmp_path
     resumed = trainer(cache, tmp_path / "parts", iterations=6)
     assert resumed.iteration == 3
     assert resumed.run(save_every=6)
-    for name, parameter in whole.network.named_parameters():
-        assert torch.equal(parameter, resumed.network.state_dict()[name]), name
+    for name, parameter in whole.recipe.network.named_parameters():
+        assert torch.equal(parameter, resumed.recipe.network.state_dict()[name]), name
         assert torch.equal(whole.ema.average[name], resumed.ema.average[name]), name
     one, other = (tmp_path / folder / MODEL_FILE for folder in ("whole", "parts"))
-    assert one.read_bytes() == other.read_bytes()
+    assert_same_model(one, other)
     assert read_metadata(one)["split_sha256"] == SPLIT.sha256
 
 
@@ -249,40 +304,90 @@ def test_both_stages_run_where_the_autoencoder_is_learned(cache: Path, tmp_path:
     configuration = replace(NANO, latent="kl", latent_channels=2, autoencoder_channels=(8, 8, 8))
     stores = SliceStore(cache, SPLIT.train), SliceStore(cache, SPLIT.validation)
     settings = Settings(iterations=2, autoencoder_iterations=2, batch_size=2)
-    run = Trainer(tmp_path, configuration, settings, *stores, DESCRIPTION, SPLIT)
-    encoder = run.network.autoencoder.state_dict()["encoder.0.0.weight"].clone()
+    model = recipe(configuration)
+    run = Trainer(tmp_path, model, settings, *stores, DESCRIPTION, SPLIT)
+    encoder = next(iter(model.model.autoencoder.parameters())).detach().clone()
     assert run.stage == "autoencoder"
     assert run.run(save_every=2)
     assert run.stage == "diffusion"
-    after = run.network.autoencoder.state_dict()["encoder.0.0.weight"]
-    assert not torch.equal(encoder, after)
-    assert not torch.equal(run.network.latent_std, torch.ones_like(run.network.latent_std))
+    assert not torch.equal(encoder, next(iter(model.model.autoencoder.parameters())))
+    assert not torch.equal(model.model.latent_std, torch.ones_like(model.model.latent_std))
     log = (tmp_path / "log.tsv").read_text().splitlines()
     assert [line.split("\t")[0] for line in log] == ["stage", "autoencoder", "diffusion"]
 
 
+def test_the_published_model_trains_and_samples(cache: Path, tmp_path: Path) -> None:
+    """All of the preset ``paper`` at a hundredth of its width."""
+    configuration = replace(
+        PRESETS["paper"],
+        contrasts=NANO.contrasts,
+        autoencoder_channels=(8, 8, 8),
+        channels=(8, 8, 8, 16),
+        blocks=1,
+        embedding=16,
+        transformer_blocks=1,
+        transformer_width=8,
+    )
+    stores = SliceStore(cache, SPLIT.train), SliceStore(cache, SPLIT.validation)
+    settings = Settings(iterations=2, autoencoder_iterations=2, batch_size=2, constant_rate=True)
+    run = Trainer(tmp_path, recipe(configuration), settings, *stores, DESCRIPTION, SPLIT)
+    assert run.run(save_every=2)
+    model = CoLaDiff.load(tmp_path / MODEL_FILE)
+    image = np.random.default_rng(0).random((1, 224, 224), dtype=np.float32)
+    for sampler in ("ddim", "fastdpm-var"):
+        made = model.synthesise({"T1w": image}, "T2w", mask=image, sampler=sampler, steps=2)
+        assert np.isfinite(made.mean).all() and made.mean.any()
+
+
+@pytest.mark.parametrize("kind", ["unet", "mmgan"])
+def test_baselines_train_and_resume_like_the_model(kind: str, cache: Path, tmp_path: Path) -> None:
+    def run(folder: str) -> Trainer:
+        stores = SliceStore(cache, SPLIT.train), SliceStore(cache, SPLIT.validation)
+        model = make_recipe(kind, NANO.contrasts, None, 0)
+        settings = Settings(iterations=2, batch_size=2)
+        return Trainer(tmp_path / folder, model, settings, *stores, DESCRIPTION, SPLIT)
+
+    assert run("whole").run(save_every=2)
+    parts = run("parts")
+    assert not parts.run(save_every=100, max_seconds=0)
+    assert run("parts").run(save_every=2)
+    one, other = (tmp_path / folder / MODEL_FILE for folder in ("whole", "parts"))
+    assert_same_model(one, other, kind)
+    model = load_model(one)
+    image = np.zeros((1, 224, 224), np.float32)
+    made = model.synthesise({"T1w": image}, "T2w", mask=image + 1)
+    assert made.mean.shape == image.shape and np.isfinite(made.mean).all()
+
+
+def test_pictures_of_the_validation_are_written(cache: Path, tmp_path: Path) -> None:
+    trainer(cache, tmp_path, iterations=1).run()
+    with Image.open(tmp_path / "pictures" / "0000001.png") as picture:
+        assert picture.size == (3 * 224, 3 * 224)  # truth, synthetic, error; three targets
+        truth = np.asarray(picture)[:224, :224]
+    assert truth.max() > 100
+
+
 def test_it_learns_a_contrast_that_follows_from_another(cache: Path, tmp_path: Path) -> None:
     run = trainer(cache, tmp_path, iterations=150, batch_size=4, learning_rate=5e-3, ema=0.9)
-    run._take_average()
-    before = validate(run.network, run.validation, every=1)
+    before = validate(run.recipe, run.validation, run.device, every=1)
     run.run(save_every=1000)
-    run._take_average()
-    after = validate(run.network, run.validation, every=1)
+    with averaged(run.recipe.network, run.ema):
+        after = validate(run.recipe, run.validation, run.device, every=1)
     assert after["T2w"] > before["T2w"] + 5
     assert after["T2w"] > 18
 
 
-def test_the_command_trains_and_its_model_synthesises(tmp_path: Path) -> None:
-    from colapipe.coladiff import CoLaDiff
-
-    data = write_dataset(tmp_path / "data", ("01", "02", "03"))
+def test_the_command_trains_and_its_model_synthesises(
+    cache: Path, dataset: Path, tmp_path: Path
+) -> None:
     split = tmp_path / "split.json"
     split.write_text(json.dumps({"train": ["01", "02"], "validation": ["03"]}))
-    build_cache(data, tmp_path / "out" / "slices", tissues)
     command = [
         "train",
         "--data",
-        str(data),
+        str(dataset),
+        "--cache",
+        str(cache),
         "--out",
         str(tmp_path / "out"),
         "--split",
@@ -301,7 +406,7 @@ def test_the_command_trains_and_its_model_synthesises(tmp_path: Path) -> None:
     assert model.contrasts == ("T1w", "T2w", "FLAIR")
     assert model.metadata["name"] == "mine"
     one = np.zeros((1, 224, 224), np.float32)
-    assert model.synthesise({"T1w": one}, one + 1, None, "T2w").mean.shape == one.shape
+    assert model.synthesise({"T1w": one}, "T2w", mask=one + 1).mean.shape == one.shape
     assert main([*command, "--contrasts", "T1w", "PDw"]) == 2
     split.write_text(json.dumps({"train": ["99"], "validation": []}))
     assert main(command) == 65
