@@ -322,7 +322,7 @@ class SlicewiseModel:
             )
         checked = {}
         for name, values in arrays.items():
-            array = np.asarray(values, dtype=np.float32)
+            array = np.ascontiguousarray(values, dtype=np.float32)
             if array.shape != inside.shape:
                 raise ValueError(f"{name} has shape {array.shape}; the mask has {inside.shape}")
             low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)

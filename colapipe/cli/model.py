@@ -90,6 +90,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--iterations", type=int, default=20_000, help="default: %(default)s")
     train.add_argument(
+        "--cpu-minutes",
+        type=float,
+        help="instead of --iterations: as many as take this long, by the speed of the first "
+        "(to compare models at equal training time)",
+    )
+    train.add_argument(
         "--autoencoder-iterations",
         type=int,
         default=5_000,

@@ -466,7 +466,7 @@ def _slices(values: npt.ArrayLike, name: str) -> FloatArray:
     ValueError
         If it is not three-dimensional.
     """
-    array = np.asarray(values, dtype=np.float32)
+    array = np.ascontiguousarray(values, dtype=np.float32)
     if array.ndim != 3:
         raise ValueError(f"{name} has {array.ndim} dimensions; expected (slices, height, width)")
     return array

@@ -195,6 +195,20 @@ class Trainer:
     def _done(self) -> bool:
         return self.stage == self.recipe.stages[-1] and self.iteration >= self.total()
 
+    def skip_to_last_stage(self) -> None:
+        """Leave out what comes before the last stage: for a rehearsal, not for a run."""
+        self.stage = self.recipe.stages[-1]
+        self._start_stage(fresh=True)
+
+    def step_times(self, count: int) -> list[float]:
+        """Do some iterations and return the CPU seconds of each."""
+        times = []
+        for _ in range(count):
+            before = time.process_time()
+            self._step()
+            times.append(time.process_time() - before)
+        return times
+
     def learning_rate(self) -> float:
         """Return the rate of the next iteration."""
         rate = self.settings.learning_rate * min(1.0, (self.iteration + 1) / 200)

@@ -18,7 +18,7 @@ from colapipe.coladiff.checkpoint import make_metadata
 from colapipe.coladiff.configuration import Configuration
 from colapipe.coladiff.losses import epsilon_loss, hybrid_loss, ssim_loss
 from colapipe.coladiff.network import CoLaDiffNetwork
-from colapipe.coladiff.parametrisation import to_x0_eps
+from colapipe.coladiff.parametrisation import from_x0_eps, to_x0_eps
 from colapipe.contrasts import CONTRASTS
 from colapipe.training.batches import Batch, Preparation, choose_sources
 from colapipe.training.slices import SliceStore
@@ -199,8 +199,15 @@ class CoLaDiffRecipe(Recipe):
             a, b = model.schedule.coefficients(t, kappa_t)
             kappa_0_hat, _ = to_x0_eps(eps_hat, kappa_t, a, b, "epsilon")
             return hybrid_loss(eps, eps_hat, kappa_0, kappa_0_hat, t, model.schedule, v)
-        estimate, _ = model.predict(kappa_t, t, conditions)
+        a, b = model.schedule.coefficients(t, kappa_t)
+        output, _ = model.denoise(kappa_t, t, conditions)
+        estimate, _ = to_x0_eps(output, kappa_t, a, b, self.configuration.prediction)
         loss = image_error(model.finish(estimate, conditions), batch, self.squared)
+        if self.configuration.prediction == "v":
+            # Near t = 0 an error of v hardly shows in kappa_0, but all of it in eps, and so in
+            # the next kappa of a sampler.
+            v = from_x0_eps(kappa_0, eps, a, b, "v")
+            return loss + 0.5 * (output - v).abs().mean()
         # The chain of a sampler runs through kappa_0, so that must be right before the refinement
         # too, and in the background as well: a background that was wrong at one step made the
         # brain too bright at the next.

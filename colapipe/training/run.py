@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import statistics
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +23,8 @@ from colapipe.training.loop import MODEL_FILE, Settings, Trainer
 from colapipe.training.processes import join_processes, leave_processes
 from colapipe.training.recipes import CoLaDiffRecipe, Recipe, known_contrasts
 from colapipe.training.slices import SliceStore, build_cache
-from colapipe.training.split import read_split
+from colapipe.training.split import Split, read_split
+from colapipe.training.state import STATE_FILE, stored_run
 
 BASELINES: dict[str, Callable[[tuple[str, ...]], Recipe]] = {
     "unet": UNetRecipe,
@@ -58,6 +61,13 @@ def train(options: argparse.Namespace, report: Callable[[str], None]) -> None:
         contrasts = tuple(c for c in CONTRASTS if c in (options.contrasts or there))
         recipe = make_recipe(options.preset, contrasts, options.set, options.seed)
         settings = _settings(options)
+        if options.cpu_minutes is not None:
+            count = _stored_iterations(options.out) or iterations_in(
+                60 * options.cpu_minutes, recipe, settings, store
+            )
+            settings = replace(settings, iterations=processes.largest(count))
+            report(f"{settings.iterations} iterations, about {options.cpu_minutes:g} CPU-minutes")
+            recipe = make_recipe(options.preset, contrasts, options.set, options.seed)
         datasets = ", ".join(dataset.resolve().name for dataset in options.data)
         words = options.training_data or f"{len(store.entries)} scan sessions of {datasets}"
         trainer = Trainer(
@@ -120,6 +130,35 @@ def make_recipe(
     except ConfigurationError as error:
         raise UsageError(f"--set: {error}") from error
     return CoLaDiffRecipe(configuration)
+
+
+def iterations_in(
+    seconds: float, recipe: Recipe, settings: Settings, store: SliceStore, tried: int = 20
+) -> int:
+    """Return how many iterations of the last stage take so much CPU time on this machine.
+
+    The recipe is trained a little for it and should not be used afterwards.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        rehearsal = Trainer(
+            Path(folder),
+            recipe,
+            settings,
+            store,
+            SliceStore(store.folder, ()),
+            {"name": "rehearsal", "preset": "", "training_data": "", "licence": ""},
+            Split((), ()),
+        )
+        rehearsal.skip_to_last_stage()
+        rehearsal.step_times(5)  # the first are slower
+        return max(1, round(seconds / statistics.median(rehearsal.step_times(tried))))
+
+
+def _stored_iterations(out: Path) -> int | None:
+    """Return the number of iterations that a run was begun with, if it was begun."""
+    if not (out / STATE_FILE).is_file():
+        return None
+    return int(stored_run(out)["settings"]["iterations"])
 
 
 def _changes(words: Sequence[str]) -> dict[str, Any]:

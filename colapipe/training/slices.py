@@ -247,7 +247,7 @@ class SliceStore:
             (name, row) for name, array in self.arrays.items() for row in range(len(array))
         ]
 
-        self._folder = folder
+        self.folder = folder
         self._histograms: dict[str, npt.NDArray[np.float32]] = {}
 
     def __len__(self) -> int:
@@ -287,7 +287,7 @@ class SliceStore:
         """
         name = self.index[position][0]
         if name not in self._histograms:
-            self._histograms[name] = _histograms(self.arrays[name], self._folder / name)
+            self._histograms[name] = _histograms(self.arrays[name], self.folder / name)
         found = self._histograms[name][CONTRASTS.index(source), CONTRASTS.index(contrast)]
         return np.asarray(found)
 

@@ -33,6 +33,15 @@ def save_state(
     write_safetensors(folder / STATE_FILE, contiguous, {"training": json.dumps(header)})
 
 
+def stored_run(folder: Path) -> dict[str, Any]:
+    """Return what run a state belongs to: its recipe, settings and split."""
+    from safetensors import safe_open
+
+    with safe_open(folder / STATE_FILE, framework="pt") as stream:
+        run: dict[str, Any] = json.loads(stream.metadata()["training"])["run"]
+    return run
+
+
 def read_header(folder: Path, identity: dict[str, Any]) -> dict[str, Any]:
     """Return the header of a run's state, after checking that the run is the same.
 

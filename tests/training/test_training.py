@@ -359,6 +359,20 @@ def test_baselines_train_and_resume_like_the_model(kind: str, cache: Path, tmp_p
     assert made.mean.shape == image.shape and np.isfinite(made.mean).all()
 
 
+def test_a_run_may_be_given_cpu_time_and_keeps_the_iterations_it_began_with(
+    cache: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split = tmp_path / "split.json"
+    split.write_text(json.dumps({"train": ["01"], "validation": []}))
+    command = f"train --data {dataset} --cache {cache} --out {tmp_path / 'out'} --split {split} "
+    command += "--preset nano --batch-size 1 --cpu-minutes 0.01 --max-minutes 0.002"
+    assert main(command.split()) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert main(command.split()) == 0
+    assert capsys.readouterr().out.splitlines()[0] == first
+    assert int(first.split()[0]) > 1
+
+
 def test_pictures_of_the_validation_are_written(cache: Path, tmp_path: Path) -> None:
     trainer(cache, tmp_path, iterations=1).run()
     with Image.open(tmp_path / "pictures" / "0000001.png") as picture:

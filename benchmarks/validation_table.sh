@@ -1,0 +1,70 @@
+#!/bin/bash
+# The validation table and the ablation table of docs/model.md: trains every network for the same CPU
+# time on the same split, and scores them on the same slices. About nine CPU-hours; what is done is
+# not done again, so it can be stopped and repeated.
+#
+#   benchmarks/validation_table.sh DERIVATIVES... (of --preproc-only: brats_train, simulated heads)
+#
+# RUNS    where runs, cache and tables go         (build/comparisons)
+# JOBS    trainings at a time, a thread each      (2)
+# MINUTES of each network for the table           (60)
+# ABLATION_MINUTES of each ablation               (20)
+set -euo pipefail
+
+RUNS=${RUNS:-build/comparisons} JOBS=${JOBS:-2}
+MINUTES=${MINUTES:-60} ABLATION_MINUTES=${ABLATION_MINUTES:-20}
+DATA=("$@")
+SPLITS=colapipe/training/splits
+export OMP_NUM_THREADS=1 RUNS
+mkdir -p "$RUNS"
+
+train() { # NAME MINUTES OPTIONS...
+    local name=$1 minutes=$2
+    shift 2
+    [ -f "$RUNS/$name/done" ] && return
+    colapipe-model train --data "${DATA[@]}" --cache "$RUNS/slices" --out "$RUNS/$name" \
+        --split $SPLITS/cola-tiny.json --name "$name" --cpu-minutes "$minutes" --batch-size 4 \
+        --precision bfloat16 --save-every 500 "$@" >> "$RUNS/$name.log" 2>&1
+    touch "$RUNS/$name/done"
+}
+
+# The cache first, so that the trainings share it.
+colapipe-model train --data "${DATA[@]}" --cache "$RUNS/slices" --out "$RUNS/cache-only" \
+    --split $SPLITS/cola-tiny.json --preset nano --iterations 1 --batch-size 1 > /dev/null
+
+{
+    echo "tiny $MINUTES --preset tiny"
+    echo "unet $MINUTES --preset unet"
+    echo "ldm $MINUTES --preset ldm"
+    echo "mmgan $MINUTES --preset mmgan --learning-rate 2e-4"
+    for seed in 0 1 2; do
+        echo "whole-$seed $ABLATION_MINUTES --preset tiny --seed $seed"
+        echo "no-net-$seed $ABLATION_MINUTES --preset tiny --seed $seed --set latent_net=plain"
+        echo "no-structure-$seed $ABLATION_MINUTES --preset tiny --seed $seed --set structure=false"
+        echo "no-awa-$seed $ABLATION_MINUTES --preset tiny --seed $seed --set gate=off"
+        echo "no-scf-$seed $ABLATION_MINUTES --preset tiny --seed $seed --set scf=off"
+        echo "none-$seed $ABLATION_MINUTES --preset ldm --seed $seed"
+    done
+} > "$RUNS/jobs"
+export -f train
+export SPLITS
+declare -p DATA > "$RUNS/data"
+xargs -P "$JOBS" -d '\n' -n 1 bash -c 'source "$RUNS/data"; read -ra words <<< "$0"; train "${words[@]}"' \
+    < "$RUNS/jobs"
+
+model() { echo "$RUNS/$1/model.safetensors"; }
+# On the real validation participants; the simulated one serves PDw alone.
+score() {
+    colapipe-model evaluate --cache "$RUNS/slices" --split $SPLITS/brats_train.json \
+        --targets T1w T2w T1ce FLAIR "$@"
+}
+score "$(model unet)" "$(model ldm)" "$(model mmgan)" --baselines copy quadratic --out "$RUNS/table"
+score "$(model tiny)" --steps 1 4 10 --ceiling --out "$RUNS/table"
+score "$(model tiny)" --steps 4 --samples 8 --out "$RUNS/table"
+score "$(model tiny)" --steps 1 50 --slices 16 --out "$RUNS/fifty-steps"
+score "$(model tiny)" --targets T2w --sources T1w T1w+T1ce T1w+T1ce+FLAIR --out "$RUNS/more-inputs"
+for seed in 0 1 2; do
+    score "$(model "whole-$seed")" "$(model "no-net-$seed")" "$(model "no-structure-$seed")" \
+        "$(model "no-awa-$seed")" "$(model "no-scf-$seed")" "$(model "none-$seed")" \
+        --reference "whole-$seed" --out "$RUNS/ablation-$seed"
+done
