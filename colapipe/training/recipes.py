@@ -175,8 +175,9 @@ class CoLaDiffRecipe(Recipe):
 
         Epsilon: Eq. 3, and Eqs. 5 and 6 where the variance is learned. x0 and v: the error of the
         image that the estimate of kappa_0 gives, because the paper's weight, abar_t / (1 - abar_t)
-        of the error of kappa_0, leaves the first steps of a short sampler untrained (4e-5 at T);
-        more than half of the samples are at T.
+        of the error of kappa_0, leaves the first steps of a short sampler untrained (4e-5 at T).
+        For x0 more than half of the samples are at T; v, which must tell image from noise at every
+        time, takes them evenly.
         """
         model, T = self.model, self.model.schedule.timesteps
         conditions = model.condition(
@@ -185,7 +186,7 @@ class CoLaDiffRecipe(Recipe):
         kappa_0 = model.encode(batch.truth)
         draws = [torch.Generator().manual_seed(seed) for seed in batch.seeds]
         times = torch.stack([torch.randint(1, T + 1, (), generator=draw) for draw in draws])
-        if self.configuration.prediction != "epsilon":
+        if self.configuration.prediction == "x0":
             last = torch.stack([torch.rand((), generator=draw) for draw in draws]) < AT_T
             times = torch.where(last, T, times)
         t = times.to(kappa_0.device)
@@ -207,7 +208,7 @@ class CoLaDiffRecipe(Recipe):
             # Near t = 0 an error of v hardly shows in kappa_0, but all of it in eps, and so in
             # the next kappa of a sampler.
             v = from_x0_eps(kappa_0, eps, a, b, "v")
-            return loss + 0.5 * (output - v).abs().mean()
+            return loss + 2 * (output - v).abs().mean()
         # The chain of a sampler runs through kappa_0, so that must be right before the refinement
         # too, and in the background as well: a background that was wrong at one step made the
         # brain too bright at the next.

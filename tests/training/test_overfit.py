@@ -140,7 +140,7 @@ def test_the_autoencoder_learns_four_slices(autoencoder: tuple[KLAutoencoder, fl
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("prediction", "iterations", "rate"), [("x0", 200, 4e-3), ("v", 300, 2e-3)]
+    ("prediction", "iterations", "rate"), [("x0", 200, 4e-3), ("v", 600, 2e-3)]
 )
 def test_few_steps_reach_the_autoencoders_ceiling(
     prediction: str, iterations: int, rate: float, autoencoder: tuple[KLAutoencoder, float]
