@@ -85,6 +85,17 @@ def test_the_batch_size_does_not_matter(model: CoLaDiff, scan: dict[str, Any]) -
     assert np.abs(one.std - many.std).max() <= 1e-5
 
 
+def test_the_number_of_threads_hardly_matters(model: CoLaDiff, scan: dict[str, Any]) -> None:
+    before, made = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            made.append(model.synthesise(**scan, steps=3).mean)
+    finally:
+        torch.set_num_threads(before)
+    assert np.abs(made[0] - made[1]).max() <= 1e-4
+
+
 def test_the_order_of_the_slices_does_not_matter(model: CoLaDiff, scan: dict[str, Any]) -> None:
     whole = model.synthesise(**scan, slice_ids=[10, 11, 12, 13, 14, 15]).mean
     order = [4, 1, 3, 0, 5, 2]
