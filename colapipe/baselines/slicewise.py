@@ -15,14 +15,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from colapipe.coladiff.arguments import UnsuitableModelError, check_task, read_volume
 from colapipe.coladiff.batching import in_batches
 from colapipe.coladiff.checkpoint import FORMAT_VERSION, CheckpointError, load_checkpoint
-from colapipe.coladiff.model import Synthesis, UnsuitableModelError, resolve_device
-from colapipe.coladiff.window import Window, choose_window
+from colapipe.coladiff.model import Synthesis, resolve_device
+from colapipe.coladiff.window import Window, rows_by_window
 
-TISSUES = ("CSF", "GM", "WM", "lesion")
-
-FloatArray = npt.NDArray[np.float32]
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -231,28 +229,18 @@ class SlicewiseModel:
             )
         if batch_size < 1:
             raise ValueError("batch_size must be at least 1")
-        known = self._check_task(contrasts, target, tissue_source)
-        sources = {name: np.asarray(contrasts[name]) for name in known}
-        if mask is None:
-            inside = np.logical_or.reduce([values > 0 for values in sources.values()])
-        else:
-            inside = np.asarray(mask) > 0
-        images = self._check_arrays(sources, inside)
-        self._check_arrays(tissues or {}, inside)
-        if unknown := sorted(set(tissues or {}) - set(TISSUES)):
-            raise ValueError(f"unknown tissue {unknown[0]!r}; known are {list(TISSUES)}")
-        ids = list(range(len(inside))) if slice_ids is None else [int(z) for z in slice_ids]
-        if len(ids) != len(inside):
-            raise ValueError(f"there are {len(inside)} slices, but {len(ids)} slice_ids")
+        fewest = int(self.metadata["min_sources"])
+        known = check_task(contrasts, target, tissue_source, self.contrasts, fewest)
+        self._check(known, target)
+        volume = read_volume(
+            {name: contrasts[name] for name in known}, self.multiple, mask, tissues, slice_ids
+        )
+        images, inside, ids = volume.images, volume.inside, volume.ids
 
         mean = np.zeros(inside.shape, dtype=np.float32)
-        rows_by_window: dict[Window, list[int]] = {}
         wanted = set(range(len(inside)) if rows is None else rows)
-        for row in np.flatnonzero(inside.any(axis=(1, 2))):
-            if int(row) not in wanted:
-                continue
-            rows_by_window.setdefault(choose_window(inside[row]), []).append(int(row))
-        total = sum(len(together) for together in rows_by_window.values())
+        rows_together = rows_by_window(inside, sorted(wanted))
+        total = sum(len(together) for together in rows_together.values())
         done = 0
 
         def work(window: Window, together: Sequence[int]) -> None:
@@ -271,7 +259,7 @@ class SlicewiseModel:
 
         used = batch_size
         with torch.inference_mode():
-            for window, together in rows_by_window.items():
+            for window, together in rows_together.items():
                 used = in_batches(together, used, partial(work, window))
         info = {
             "target": target,
@@ -288,46 +276,3 @@ class SlicewiseModel:
             "auto_weights": None,
         }
         return Synthesis(mean, None, info)
-
-    def _check_task(
-        self, contrasts: Mapping[str, Any], target: str, tissue_source: str | None
-    ) -> list[str]:
-        """Return the sources that the model knows, in its order."""
-        if target in contrasts:
-            raise ValueError(f"the target {target} is among its own sources")
-        if tissue_source == target:
-            raise ValueError(f"the tissue maps come from the target {target}")
-        if target not in self.contrasts:
-            raise UnsuitableModelError(
-                f"the model does not know {target}; it knows {', '.join(self.contrasts)}"
-            )
-        known = [name for name in self.contrasts if name in contrasts]
-        fewest = max(1, int(self.metadata["min_sources"]))
-        if len(known) < fewest:
-            raise UnsuitableModelError(
-                f"the model needs {fewest} or more of {', '.join(self.contrasts)} besides the "
-                f"target {target}; there {'is' if len(known) == 1 else 'are'} {len(known)}"
-            )
-        self._check(known, target)
-        return known
-
-    def _check_arrays(
-        self, arrays: Mapping[str, npt.ArrayLike], inside: npt.NDArray[np.bool_]
-    ) -> dict[str, FloatArray]:
-        """Return arrays as float32 after a look at their shapes and ranges."""
-        if inside.ndim != 3 or inside.shape[1] % self.multiple or inside.shape[2] % self.multiple:
-            raise ValueError(
-                f"the mask has shape {inside.shape}; expected (slices, height, width) with height "
-                f"and width multiples of {self.multiple}"
-            )
-        checked = {}
-        for name, values in arrays.items():
-            array = np.ascontiguousarray(values, dtype=np.float32)
-            if array.shape != inside.shape:
-                raise ValueError(f"{name} has shape {array.shape}; the mask has {inside.shape}")
-            low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
-            # Not "low < 0 or high > 1": NaN must not pass.
-            if not (low >= -1e-3 and high <= 1 + 1e-3):
-                raise ValueError(f"{name} has values from {low:g} to {high:g}; expected [0, 1]")
-            checked[name] = array
-        return checked

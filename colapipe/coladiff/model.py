@@ -29,6 +29,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from colapipe.coladiff.arguments import (
+    BoolArray,
+    FloatArray,
+    UnsuitableModelError,
+    check_task,
+    read_volume,
+)
 from colapipe.coladiff.batching import in_batches
 from colapipe.coladiff.checkpoint import CheckpointError, load_checkpoint
 from colapipe.coladiff.conditions import Conditions
@@ -40,15 +47,11 @@ from colapipe.coladiff.network import CoLaDiffNetwork
 from colapipe.coladiff.samplers import SAMPLERS
 from colapipe.coladiff.seeds import image_seed, noise
 from colapipe.coladiff.uncertainty import RunningStatistics
-from colapipe.coladiff.window import Window, choose_window
+from colapipe.coladiff.window import Window, rows_by_window
 
-FloatArray = npt.NDArray[np.float32]
-BoolArray = npt.NDArray[np.bool_]
+__all__ = ["CoLaDiff", "DeviceError", "Synthesis", "UnsuitableModelError", "resolve_device"]
+
 Part = tuple[list[int], slice, slice]
-
-
-class UnsuitableModelError(ValueError):
-    """The model cannot do what is asked: it does not know the target, or needs more sources."""
 
 
 class DeviceError(ValueError):
@@ -226,18 +229,16 @@ class CoLaDiff:
         MemoryError
             If not even one slice fits into memory.
         """
-        known, ignored = self._check_task(contrasts, target, tissue_source)
-        images = {name: _slices(contrasts[name], name) for name in known}
-        if mask is None:
-            inside = np.logical_or.reduce([values > 0 for values in images.values()])
-        else:
-            inside = np.asarray(mask) > 0
-        maps = {name: _slices(values, name) for name, values in (tissues or {}).items()}
-        self._check_arrays(images, inside, maps)
-        count = inside.shape[0]
-        ids = list(range(count)) if slice_ids is None else [int(z) for z in slice_ids]
-        if len(ids) != count:
-            raise ValueError(f"there are {count} slices, but {len(ids)} slice_ids")
+        known = check_task(
+            contrasts, target, tissue_source, self.contrasts, self.metadata["min_sources"]
+        )
+        images, inside, maps, ids = read_volume(
+            {name: contrasts[name] for name in known},
+            self.network.configuration.multiple,
+            mask,
+            tissues,
+            slice_ids,
+        )
         defaults = self.metadata["defaults"]
         samples = defaults["samples"] if samples is None else samples
         if steps is None:
@@ -251,13 +252,9 @@ class CoLaDiff:
 
         mean = np.zeros(inside.shape, dtype=np.float32)
         std = np.zeros(inside.shape, dtype=np.float32) if samples > 1 else None
-        rows_by_window: dict[Window, list[int]] = {}
-        chosen = list(range(count)) if rows is None else list(rows)
-        wanted = np.zeros(count, dtype=bool)
-        wanted[chosen] = True
-        for row in np.flatnonzero(inside.any(axis=(1, 2)) & wanted):
-            rows_by_window.setdefault(choose_window(inside[row]), []).append(int(row))
-        total = sum(len(rows) for rows in rows_by_window.values())
+        chosen = list(range(len(ids))) if rows is None else list(rows)
+        together = rows_by_window(inside, chosen)
+        total = sum(len(rows) for rows in together.values())
         done = 0
 
         gates: list[Tensor] = []
@@ -307,12 +304,12 @@ class CoLaDiff:
 
         used = batch_size
         with torch.inference_mode():
-            for window, rows in rows_by_window.items():
+            for window, rows in together.items():
                 used = in_batches(rows, used, partial(work, window))
         info = {
             "target": target,
-            "contrasts": list(known),
-            "ignored": ignored,
+            "contrasts": known,
+            "ignored": sorted(set(contrasts) - set(known)),
             "sampler": sampler,
             "steps": steps,
             "samples": samples,
@@ -324,47 +321,6 @@ class CoLaDiff:
             "auto_weights": _mean_gates(gates, self.contrasts),
         }
         return Synthesis(mean, std, info)
-
-    def _check_task(
-        self, contrasts: Mapping[str, Any], target: str, tissue_source: str | None
-    ) -> tuple[list[str], list[str]]:
-        """Return the sources in the model's order and those that it does not know."""
-        if target in contrasts:
-            raise ValueError(f"the target {target} is among its own sources")
-        if tissue_source == target:
-            raise ValueError(f"the tissue maps come from the target {target}")
-        if target not in self.contrasts:
-            raise UnsuitableModelError(
-                f"the model does not know {target}; it knows {', '.join(self.contrasts)}"
-            )
-        known = [name for name in self.contrasts if name in contrasts]
-        ignored = sorted(set(contrasts) - set(known))
-        fewest = self.metadata["min_sources"]
-        if len(known) < fewest:
-            raise UnsuitableModelError(
-                f"the model needs {fewest} or more of {', '.join(self.contrasts)} besides the "
-                f"target {target}; there {'is' if len(known) == 1 else 'are'} {len(known)}"
-            )
-        return known, ignored
-
-    def _check_arrays(
-        self, images: dict[str, FloatArray], inside: BoolArray, maps: dict[str, FloatArray]
-    ) -> None:
-        multiple = self.network.configuration.multiple
-        if inside.ndim != 3 or inside.shape[1] % multiple or inside.shape[2] % multiple:
-            raise ValueError(
-                f"the mask has shape {inside.shape}; expected (slices, height, width) with height "
-                f"and width multiples of {multiple}"
-            )
-        if unknown := sorted(set(maps) - set(TISSUE_CHANNELS)):
-            raise ValueError(f"unknown tissue {unknown[0]!r}; known are {list(TISSUE_CHANNELS)}")
-        for name, values in [*images.items(), *maps.items()]:
-            if values.shape != inside.shape:
-                raise ValueError(f"{name} has shape {values.shape}; the mask has {inside.shape}")
-            low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
-            # Not "low < 0 or high > 1": NaN must not pass.
-            if not (low >= -1e-3 and high <= 1 + 1e-3):
-                raise ValueError(f"{name} has values from {low:g} to {high:g}; expected [0, 1]")
 
     def _prepare(
         self,
@@ -456,17 +412,3 @@ def _mean_gates(gates: list[Tensor], contrasts: Sequence[str]) -> dict[str, floa
 
 def _part(rows: Sequence[int], window: Window) -> Part:
     return (list(rows), slice(*window[0]), slice(*window[1]))
-
-
-def _slices(values: npt.ArrayLike, name: str) -> FloatArray:
-    """Return an array of slices as float32.
-
-    Raises
-    ------
-    ValueError
-        If it is not three-dimensional.
-    """
-    array = np.ascontiguousarray(values, dtype=np.float32)
-    if array.ndim != 3:
-        raise ValueError(f"{name} has {array.ndim} dimensions; expected (slices, height, width)")
-    return array

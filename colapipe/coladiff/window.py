@@ -7,6 +7,8 @@ same windows: the statistics of GroupNorm depend on how much background there is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -45,3 +47,28 @@ def choose_window(mask: npt.NDArray[np.bool_]) -> Window:
         if mask[x : x + size_x, y : y + size_y].sum() == mask.sum():
             return (x, x + size_x), (y, y + size_y)
     return (0, full_x), (0, full_y)
+
+
+def rows_by_window(
+    inside: npt.NDArray[np.bool_], rows: Sequence[int] | None = None
+) -> dict[Window, list[int]]:
+    """Return which slices with brain share a window, and so can be worked on together.
+
+    Parameters
+    ----------
+    inside : ndarray, shape (slices, x, y), bool
+        The brain.
+    rows : sequence of int, optional
+        The slices to look at, all by default.
+
+    Returns
+    -------
+    dict
+        From each window to the slices that have it, ascending.
+    """
+    wanted = np.zeros(len(inside), dtype=bool)
+    wanted[list(range(len(inside)) if rows is None else rows)] = True
+    together: dict[Window, list[int]] = {}
+    for row in np.flatnonzero(inside.any(axis=(1, 2)) & wanted):
+        together.setdefault(choose_window(inside[row]), []).append(int(row))
+    return together

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,8 @@ from colapipe.baselines.load import load_model
 from colapipe.baselines.slicewise import make_metadata
 from colapipe.baselines.unet import RegressionUNet, UNetModel
 from colapipe.coladiff.checkpoint import CheckpointError, save_checkpoint
-from colapipe.coladiff.model import UnsuitableModelError
+from colapipe.coladiff.model import CoLaDiff, UnsuitableModelError
+from colapipe.coladiff.presets import write_nano_checkpoint
 
 Slices = dict[str, npt.NDArray[np.float32]]
 Mask = npt.NDArray[np.bool_]
@@ -168,6 +170,35 @@ def test_what_cannot_be_done_is_refused(model: UNetModel, sources: Slices, mask:
     with pytest.raises(ValueError, match="BONE"):
         model.synthesise(given, "T2w", mask=mask, tissues={"BONE": sources["T1w"]})
     assert model.synthesise(given, "T2w", mask=mask, samples=1, steps=50).std is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"target": "T1w"},
+        {"tissue_source": "T2w"},
+        {"target": "SWI"},
+        {"contrasts": {}},
+        {"contrasts": {"T1w": np.ones((64, 64))}},
+        {"contrasts": {"T1w": np.ones((2, 64, 64))}},
+        {"contrasts": {"T1w": np.full((4, 64, 64), np.nan)}},
+        {"tissues": {"BONE": np.ones((4, 64, 64))}},
+        {"slice_ids": [3]},
+        {"batch_size": 0},
+    ],
+    ids=lambda change: "-".join(change),
+)
+def test_it_refuses_what_a_coladiff_refuses(
+    model: UNetModel, sources: Slices, mask: Mask, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    right = {"contrasts": {"T1w": sources["T1w"]}, "target": "T2w", "mask": mask}
+    coladiff = CoLaDiff.load(write_nano_checkpoint(tmp_path / "nano.safetensors", NAMES))
+    errors = []
+    for either in (model, coladiff):
+        with pytest.raises(ValueError) as error:
+            either.synthesise(**{**right, **change})
+        errors.append((type(error.value), str(error.value).removeprefix("samples and ")))
+    assert errors[0] == errors[1]
 
 
 def test_it_comes_back_from_its_checkpoint(
