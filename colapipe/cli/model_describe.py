@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,13 +74,8 @@ def describe(options: argparse.Namespace) -> None:
         print(json.dumps(facts, indent=2))
         return
     scores = facts.pop("scores", None)
-    for key, value in facts.items():
-        if isinstance(value, dict):
-            print(f"{key}:")
-            for name, entry in value.items():
-                print(f"  {name}: {_plain(entry)}")
-        else:
-            print(f"{key}: {_plain(value)}")
+    for line in fact_lines(facts):
+        print(line)
     if scores:
         print("scores:")
         for line in score_lines(scores):
@@ -92,6 +87,35 @@ def _flops(path: Path) -> dict[str, dict[str, int]]:
     from colapipe.evaluation.flops import count_flops
 
     return {"flops_per_slice": count_flops(load_model(path))._asdict()}
+
+
+def fact_lines(facts: Mapping[str, Any]) -> list[str]:
+    """Return a description in words: what belongs to an entry is indented below it.
+
+    Parameters
+    ----------
+    facts : mapping
+        As JSON knows it. The targets of a ``calibration`` get a line each.
+    """
+    lines = []
+    for key, value in facts.items():
+        if not isinstance(value, Mapping):
+            lines.append(f"{key}: {_plain(value)}")
+            continue
+        entries = dict(value)
+        if key == "calibration" and isinstance(entries.get("targets"), Mapping):
+            entries["targets"] = {
+                target: _in_one_line(found) for target, found in entries["targets"].items()
+            }
+        lines.append(f"{key}:")
+        lines += [f"  {line}" for line in fact_lines(entries)]
+    return lines
+
+
+def _in_one_line(value: Any) -> str:
+    if not isinstance(value, Mapping):
+        return _plain(value)
+    return ", ".join(f"{name} {_plain(entry)}" for name, entry in value.items())
 
 
 def score_lines(scores: Any) -> list[str]:
@@ -130,5 +154,7 @@ def _interval(figures: Sequence[float | None]) -> str:
 
 def _plain(value: object) -> str:
     if isinstance(value, list):
-        return ", ".join(str(entry) for entry in value)
+        return ", ".join(_plain(entry) for entry in value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
     return "none" if value is None else str(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,12 @@ from colapipe.baselines.load import load_model
 from colapipe.baselines.slicewise import make_metadata
 from colapipe.baselines.unet import RegressionUNet
 from colapipe.cli.model import main
-from colapipe.cli.model_describe import score_lines
+from colapipe.cli.model_describe import fact_lines, score_lines
+from colapipe.coladiff.calibration import Calibration
 from colapipe.coladiff.checkpoint import load_checkpoint, save_checkpoint
 from colapipe.coladiff.presets import write_nano_checkpoint
+from colapipe.training.augment import Augmentation
+from colapipe.training.loop import Settings
 
 SCORES = [
     {
@@ -85,6 +89,48 @@ def test_scores_that_a_checkpoint_carries_are_printed(
     ) in printed
     assert main(["info", str(nano), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["scores"] == SCORES
+
+
+def test_calibration_and_settings_are_printed_a_line_for_each_target_and_setting(
+    nano: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tensors, metadata = load_checkpoint(nano)
+    targets = {
+        "T2w": {"floor": 0.0123456789, "factor": 2.5, "participants": 5},
+        "FLAIR": {"floor": 0.02, "factor": 1.75, "participants": 4},
+    }
+    content = Calibration.from_dict(
+        {"level": 0.9, "samples": 8, "steps": 4, "sampler": "ddim", "targets": targets}
+    ).to_dict()
+    settings = asdict(Settings(learning_rate=0.002, augmentation=Augmentation(flip=0.25)))
+    extra = {"calibration": content, "settings": settings}
+    save_checkpoint(nano, tensors, {**metadata, **extra})
+    assert main(["info", str(nano)]) == 0
+    printed = capsys.readouterr().out
+    assert "{" not in printed
+    lines = printed.splitlines()
+    start = lines.index("calibration:")
+    assert set(lines[start + 1 : start + 5]) == {
+        "  level: 0.9",
+        "  sampler: ddim",
+        "  samples: 8",
+        "  steps: 4",
+    }
+    assert lines[start + 5 : start + 8] == [
+        "  targets:",
+        "    FLAIR: factor 1.75, floor 0.02, participants 4",
+        "    T2w: factor 2.5, floor 0.0123457, participants 5",
+    ]
+    settings_lines = lines[lines.index("settings:") + 1 :]
+    assert "  learning_rate: 0.002" in settings_lines
+    inner = settings_lines[settings_lines.index("  augmentation:") + 1 :]
+    assert "    flip: 0.25" in inner[: len(settings["augmentation"])]
+
+
+@pytest.mark.parametrize("calibration", [{"targets": {"T2w": 3}}, {"targets": "T2w"}, {}])
+def test_a_calibration_of_another_shape_is_printed_as_it_is(calibration: object) -> None:
+    lines = fact_lines({"calibration": calibration})
+    assert lines[0] == "calibration:" and ("T2w" in lines[-1] or lines == ["calibration:"])
 
 
 @pytest.mark.parametrize("scores", ["T2w 17.5 dB", [{"target": "T2w"}], {"T2w": 17.5}])
