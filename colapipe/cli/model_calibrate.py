@@ -101,7 +101,7 @@ def calibrate(options: argparse.Namespace, report: Callable[[str], None]) -> Non
     from colapipe.evaluation.calibration_tables import coverage_rows
     from colapipe.evaluation.compare import conditions_of
     from colapipe.evaluation.tables import long_tsv
-    from colapipe.training.slices import SliceStore
+    from colapipe.training.slices import SliceStore, cache_split
     from colapipe.training.split import read_split
 
     torch.set_num_threads(options.threads)
@@ -116,8 +116,9 @@ def calibrate(options: argparse.Namespace, report: Callable[[str], None]) -> Non
         sha256, defaults["sampler"], options.steps or defaults["sampled_steps"], options.samples
     )
     folder = options.out.with_name(f"{options.out.stem}-calibration")
-    cache = _cache(options, folder, report)
-    store = SliceStore(cache, _participants(options, split.validation))
+    labels, cache = _participants(options, split.validation), options.cache or folder / "slices"
+    cache_split(options.data or (), cache, labels, report)
+    store = SliceStore(cache, labels)
     if not store.entries:
         raise DatasetError(f"{cache}: holds none of the split's validation participants")
     conditions = conditions_of(store, settings.every, split.sha256, settings.seed, options.lesions)
@@ -183,17 +184,6 @@ def _participants(options: argparse.Namespace, validation: Sequence[str]) -> lis
             f"--participants {foreign[0]}: not among the validation participants of {options.split}"
         )
     return labels
-
-
-def _cache(options: argparse.Namespace, folder: Path, report: Callable[[str], None]) -> Path:
-    from colapipe.training.slices import build_cache
-
-    cache: Path = options.cache or folder / "slices"
-    for dataset in options.data or ():
-        build_cache(dataset, cache, report=report)
-    if not (cache / "index.json").is_file():
-        raise UsageError(f"{cache}: no cached slices; name a dataset with --data")
-    return cache
 
 
 def _write(path: Path, text: str) -> None:

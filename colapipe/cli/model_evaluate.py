@@ -132,7 +132,7 @@ def evaluate(options: argparse.Namespace, report: Callable[[str], None]) -> None
     from colapipe.evaluation.cases import tasks_of
     from colapipe.evaluation.compare import compare, conditions_of, read_results
     from colapipe.evaluation.tables import Scores
-    from colapipe.training.slices import SliceStore
+    from colapipe.training.slices import SliceStore, cache_split
     from colapipe.training.split import read_split
 
     numbers = [options.samples, options.threads, *(options.steps or [])]
@@ -147,7 +147,10 @@ def evaluate(options: argparse.Namespace, report: Callable[[str], None]) -> None
     if both := sorted(set(fit.train) & set(split.validation)):
         raise UsageError(f"{options.fit}: learns from {both[0]}, who is scored")
     candidates = _candidates(options, (split, fit))
-    folder = _cache(options, report)
+    folder = options.cache or options.out / "slices"
+    # Segmenting those whom nobody looks at would take most of the time.
+    labels = [*split.validation, *(fit.train if options.baselines else ())]
+    cache_split(options.data or (), folder, labels, report)
     store = SliceStore(folder, split.validation)
     if not store.entries:
         raise DatasetError(f"{folder}: holds none of the split's validation participants")
@@ -258,17 +261,6 @@ def _introduction(scores: Scores, about: dict[str, dict[str, Any]]) -> str:
             "They may have learned from these participants.",
         ]
     return "\n".join(lines) + "\n"
-
-
-def _cache(options: argparse.Namespace, report: Callable[[str], None]) -> Path:
-    from colapipe.training.slices import build_cache
-
-    folder: Path = options.cache or options.out / "slices"
-    for dataset in options.data or ():
-        build_cache(dataset, folder, report=report)
-    if not (folder / "index.json").is_file():
-        raise UsageError(f"{folder}: no cached slices; name a dataset with --data")
-    return folder
 
 
 def _candidates(options: argparse.Namespace, splits: Sequence[Split]) -> list[Candidate]:

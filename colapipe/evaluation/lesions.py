@@ -1,8 +1,8 @@
 """Lesion masks on the slices of a cache: drawn by people on scans, used for scores alone.
 
-A cache has no room for them, and does not say where on the scans its slices were cut: this is
-found again from the scans, by the steps of :func:`colapipe.training.slices.planes`, and checked
-against the brain mask that the cache holds.
+A cache has no room for them, but says where on the scans its slices were cut. One that was made
+before it said so has this found again from the scans, by the steps of
+:func:`colapipe.training.slices.planes`, and checked against the brain mask that the cache holds.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
-from colapipe.anatomy.images import load_scan, same_grid
+from colapipe.anatomy.images import load_scan
 from colapipe.anatomy.maps import load_mask
 from colapipe.bids.derivatives import find_derivatives
 from colapipe.contrasts import CONTRASTS
 from colapipe.errors import DatasetError
 from colapipe.evaluation.cases import open_again
-from colapipe.slices import crop, crop_box, mask_to_model_grid, model_grid
+from colapipe.slices import CropBox, ModelGrid, crop, crop_box, mask_to_model_grid, model_grid
 from colapipe.training.slices import Scans, SliceStore, find_scans
 
 
@@ -55,7 +55,7 @@ def lesion_slices(path: Path, store: SliceStore, name: str) -> npt.NDArray[np.bo
     Parameters
     ----------
     path : Path
-        A mask, or labels (every value above 0 counts), on the grid of the scans.
+        A mask, or labels (every value above 0 counts), over the field of view of the scans.
     store : SliceStore
     name : str
         ``sub-X`` or ``sub-X_ses-Y``.
@@ -67,14 +67,34 @@ def lesion_slices(path: Path, store: SliceStore, name: str) -> npt.NDArray[np.bo
     Raises
     ------
     DatasetError
-        If the scans are gone or are not those of the cache, or the mask is on another grid.
+        If the mask is on another grid; or, for a cache that does not say where its slices lie, if
+        the scans are gone or are not those that it was made from.
+    """
+    entry = store.entries[name]
+    lesion = load_mask(path)
+    if "grid" in entry:
+        grid, box = ModelGrid.from_dict(entry["grid"]), CropBox.from_dict(entry["box"])
+    else:
+        grid, box = _find_window(store, name)
+    try:
+        on_grid = mask_to_model_grid(lesion, grid)
+    except ValueError as error:
+        raise DatasetError(f"{path}: not on the grid of {entry['origin']}") from error
+    return _on_slices(on_grid, box, entry["slices"])
+
+
+def _find_window(store: SliceStore, name: str) -> tuple[ModelGrid, CropBox]:
+    """Find again where the slices of a cache were cut.
+
+    Raises
+    ------
+    DatasetError
+        If the scans are gone, or are not those of the cache.
     """
     entry = store.entries[name]
     scans = _scans(entry, name)
     contrast = next(contrast for contrast in CONTRASTS if contrast in scans.images)
-    reference, lesion = load_scan(scans.images[contrast]), load_mask(path)
-    if not same_grid(lesion, reference):
-        raise DatasetError(f"{path}: not on the grid of {scans.images[contrast]}")
+    reference = load_scan(scans.images[contrast])
     grid = model_grid(reference.affine, reference.shape)
     if contrast in scans.masks:
         inside = load_scan(scans.masks[contrast]).get_fdata() > 0
@@ -83,7 +103,7 @@ def lesion_slices(path: Path, store: SliceStore, name: str) -> npt.NDArray[np.bo
     brain = mask_to_model_grid(nib.Nifti1Image(inside.astype(np.uint8), reference.affine), grid)
     cached = np.asarray(open_again(store.arrays[name])[:, -1]) >> CONTRASTS.index(contrast) & 1
     box = crop_box(brain, cached.shape[-1])
-    rows = list(entry["slices"])
+    rows = entry["slices"]
     if max(rows, default=0) >= brain.shape[2] or not np.array_equal(
         _on_slices(brain, box, rows), cached.astype(bool)
     ):
@@ -91,10 +111,10 @@ def lesion_slices(path: Path, store: SliceStore, name: str) -> npt.NDArray[np.bo
             f"{scans.images[contrast]}: its brain is not that of the cache's {name}; the cache "
             "was made from other files. Make it anew"
         )
-    return _on_slices(mask_to_model_grid(lesion, grid), box, rows)
+    return grid, box
 
 
-def _on_slices(volume: npt.ArrayLike, box: Any, rows: list[int]) -> npt.NDArray[np.bool_]:
+def _on_slices(volume: npt.ArrayLike, box: CropBox, rows: list[int]) -> npt.NDArray[np.bool_]:
     return np.moveaxis(crop(volume, box)[:, :, rows], 2, 0) > 0
 
 

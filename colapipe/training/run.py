@@ -22,7 +22,7 @@ from colapipe.training.baseline_recipes import MMGANRecipe, UNetRecipe
 from colapipe.training.loop import MODEL_FILE, Settings, Trainer
 from colapipe.training.processes import join_processes, leave_processes
 from colapipe.training.recipes import CoLaDiffRecipe, Recipe, known_contrasts
-from colapipe.training.slices import SliceStore, build_cache
+from colapipe.training.slices import SliceStore, cache_split
 from colapipe.training.split import Split, read_split
 from colapipe.training.state import STATE_FILE, stored_run
 
@@ -48,8 +48,7 @@ def train(options: argparse.Namespace, report: Callable[[str], None]) -> None:
         split = read_split(options.split)
         folder = options.cache or options.out / "slices"
         if processes.first:
-            for dataset in options.data:
-                build_cache(dataset, folder, report=report)
+            cache_split(options.data, folder, (*split.train, *split.validation), report)
         processes.mean(0.0)  # the others wait for the cache here
         store = SliceStore(folder, split.train)
         validation = SliceStore(folder, split.validation)

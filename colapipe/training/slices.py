@@ -9,16 +9,19 @@ Each participant (and session) becomes one memory-mapped array of uint8, made on
 - one plane of bits: bit m is the brain mask that was computed from contrast m alone.
 
 So a sample can take mask and tissues from a source, and nothing from its target.
+
+``index.json`` beside the arrays says what each of them holds. Since its version 2 it also says, by
+the model grid and the crop box, where on the scans the slices lie; entries of before do not.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -27,11 +30,22 @@ import numpy.typing as npt
 from colapipe.anatomy.images import load_scan, same_grid
 from colapipe.anatomy.intensity import normalise
 from colapipe.contrasts import CONTRASTS, TISSUES
-from colapipe.errors import DatasetError
-from colapipe.slices import crop, crop_box, mask_to_model_grid, model_grid, to_model_grid
+from colapipe.errors import DatasetError, UsageError
+from colapipe.slices import (
+    CropBox,
+    ModelGrid,
+    crop,
+    crop_box,
+    mask_to_model_grid,
+    model_grid,
+    to_model_grid,
+)
 
 MIN_FRACTION = 0.03
 """Part of a slice that must be brain for it to be learned from; the app asks for every slice."""
+
+INDEX_FILE = "index.json"
+INDEX_VERSION = 2
 
 Segment = Callable[[nib.Nifti1Image, nib.Nifti1Image, str], npt.NDArray[np.float32]]
 
@@ -122,7 +136,26 @@ def _participant(name: str) -> str:
     return name.split("_")[0].removeprefix("sub-")
 
 
-def planes(scans: Scans, segment: Segment | None = None) -> tuple[npt.NDArray[np.uint8], list[int]]:
+class Planes(NamedTuple):
+    """What a cache keeps of one participant and session.
+
+    Attributes
+    ----------
+    array : ndarray, (slices, 4 * M + 1, 224, 224), uint8
+    slices : list of int
+        Indices along z on the model grid.
+    grid : ModelGrid
+    box : CropBox
+        Where on the grid the slices were cut.
+    """
+
+    array: npt.NDArray[np.uint8]
+    slices: list[int]
+    grid: ModelGrid
+    box: CropBox
+
+
+def planes(scans: Scans, segment: Segment | None = None) -> Planes:
     """Return the planes of every slice with enough brain, and which slices these are.
 
     Parameters
@@ -131,12 +164,6 @@ def planes(scans: Scans, segment: Segment | None = None) -> tuple[npt.NDArray[np
     segment : callable, optional
         ``segment(image, mask, contrast)`` -> (X, Y, Z, 3) probabilities in [0, 1];
         :func:`colapipe.anatomy.tissue.segment_tissue` by default.
-
-    Returns
-    -------
-    ndarray, (slices, 4 * M + 1, 224, 224), uint8
-    list of int
-        Indices along z on the model grid.
 
     Raises
     ------
@@ -194,7 +221,7 @@ def planes(scans: Scans, segment: Segment | None = None) -> tuple[npt.NDArray[np
             put(count + 3 * index + k, tissues[contrast][k])
         bits = crop(masks[contrast], box)[:, :, chosen].astype(np.uint8) << index
         out[:, -1] |= np.moveaxis(bits, 2, 0)
-    return out, chosen
+    return Planes(out, chosen, grid, box)
 
 
 @dataclass(frozen=True)
@@ -234,7 +261,7 @@ class SliceStore:
     """
 
     def __init__(self, folder: Path, participants: Sequence[str] | None = None) -> None:
-        entries = json.loads((folder / "index.json").read_text(encoding="utf-8"))["scans"]
+        entries = read_index(folder)
         self.entries: dict[str, dict[str, Any]] = {
             name: entry
             for name, entry in sorted(entries.items())
@@ -341,11 +368,35 @@ def _histograms(array: npt.NDArray[np.uint8], stem: Path) -> npt.NDArray[np.floa
     return found
 
 
+def read_index(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return what a cache says of its arrays, by name of participant and session.
+
+    An entry has ``participant``, ``contrasts``, ``slices`` and ``origin``, and since version 2
+    ``grid`` and ``box`` (:class:`~colapipe.slices.ModelGrid`, :class:`~colapipe.slices.CropBox`).
+
+    Raises
+    ------
+    DatasetError
+        If it is of a version that is not known here.
+    OSError
+        If there is none.
+    """
+    path = folder / INDEX_FILE
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not 1 <= content["format_version"] <= INDEX_VERSION:
+        raise DatasetError(
+            f"{path}: format version {content['format_version']}; this colapipe reads 1 to "
+            f"{INDEX_VERSION}. Choose another folder"
+        )
+    return dict(content["scans"])
+
+
 def build_cache(
     dataset: Path,
     folder: Path,
     segment: Segment | None = None,
     report: Callable[[str], None] = lambda line: None,
+    participants: Collection[str] | None = None,
 ) -> None:
     """Make the cache of a dataset, or finish one that was interrupted.
 
@@ -359,13 +410,21 @@ def build_cache(
         See :func:`planes`.
     report : callable
         Told about each participant.
+    participants : collection of str, optional
+        Labels without ``sub-``: nobody else is read. Another dataset may hold those who are not in
+        this one.
+
+    Raises
+    ------
+    DatasetError
+        If nobody in the dataset has two contrasts, scans are not on one grid, or a participant is
+        in the cache from another dataset.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    index_path = folder / "index.json"
-    entries: dict[str, Any] = {}
-    if index_path.is_file():
-        entries = json.loads(index_path.read_text(encoding="utf-8"))["scans"]
+    entries: dict[str, Any] = read_index(folder) if (folder / INDEX_FILE).is_file() else {}
     for scans in find_scans(dataset):
+        if participants is not None and scans.participant not in participants:
+            continue
         origin = str(scans.images[min(scans.images)].resolve())
         if scans.name in entries and entries[scans.name]["origin"] != origin:
             raise DatasetError(
@@ -375,16 +434,59 @@ def build_cache(
         if scans.name in entries and (folder / f"{scans.name}.npy").is_file():
             continue
         report(f"reading {scans.name}")
-        array, rows = planes(scans, segment)
+        found = planes(scans, segment)
         temporary = folder / f".{scans.name}.npy"
-        np.save(temporary, array)
+        np.save(temporary, found.array)
         temporary.replace(folder / f"{scans.name}.npy")
         entries[scans.name] = {
             "participant": scans.participant,
             "contrasts": [c for c in CONTRASTS if c in scans.images],
-            "slices": rows,
+            "slices": found.slices,
+            "grid": found.grid.to_dict(),
+            "box": found.box.to_dict(),
             "origin": origin,
         }
-        temporary = folder / ".index.json"
-        temporary.write_text(json.dumps({"format_version": 1, "scans": entries}, indent=1))
-        temporary.replace(index_path)
+        _write_index(folder, entries)
+    if not (folder / INDEX_FILE).is_file():
+        _write_index(folder, entries)  # of nobody: the caller knows who was expected
+
+
+def _write_index(folder: Path, entries: dict[str, Any]) -> None:
+    temporary = folder / f".{INDEX_FILE}"
+    content = {"format_version": INDEX_VERSION, "scans": entries}
+    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    temporary.replace(folder / INDEX_FILE)
+
+
+def cache_split(
+    datasets: Sequence[Path],
+    folder: Path,
+    participants: Sequence[str],
+    report: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Make the cache of those whom a split names, and say in the report who is nowhere.
+
+    Parameters
+    ----------
+    datasets : sequence of Path
+        May be none, where the cache is there.
+    folder, participants, report
+        See :func:`build_cache`.
+
+    Raises
+    ------
+    UsageError
+        If there is no cache, and no dataset to make it from.
+    DatasetError
+        See :func:`build_cache`.
+    """
+    for dataset in datasets:
+        build_cache(dataset, folder, report=report, participants=participants)
+    if not (folder / INDEX_FILE).is_file():
+        raise UsageError(f"{folder}: no cached slices; name a dataset with --data")
+    found = {entry["participant"] for entry in read_index(folder).values()}
+    if missing := [f"sub-{label}" for label in participants if label not in found]:
+        report(
+            f"warning: no slices of {', '.join(missing)}, whom the split names: in no dataset with "
+            "two or more contrasts"
+        )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -15,6 +16,7 @@ from colapipe.contrasts import CONTRASTS
 SIZE = 64
 
 MakeCache = Callable[..., Path]
+MakeDataset = Callable[..., Path]
 
 
 def slices_of(seed: int, contrasts: tuple[str, ...], count: int) -> np.ndarray:
@@ -67,5 +69,31 @@ def make_cache(tmp_path: Path) -> MakeCache:
         content = {"format_version": 1, "scans": scans}
         (cache / "index.json").write_text(json.dumps(content), encoding="utf-8")
         return cache
+
+    return make
+
+
+def half_tissues(image: nib.Nifti1Image, mask: nib.Nifti1Image, contrast: str) -> np.ndarray:
+    """Return two tissues, cut at half the range: enough of a segmentation for a test."""
+    inside, bright = np.asarray(mask.dataobj) > 0, image.get_fdata() > 250
+    return np.stack([inside & bright, inside & ~bright, 0 * inside], axis=-1).astype(np.float32)
+
+
+@pytest.fixture
+def make_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeDataset:
+    """Return what writes a dataset of scans with two slices each, quick to segment."""
+    monkeypatch.setattr("colapipe.anatomy.tissue.segment_tissue", half_tissues)
+
+    def make(labels: Sequence[str], folder: str = "data") -> Path:
+        x, y = np.mgrid[-1:1:112j, -1:1:112j]
+        brain = np.repeat((x**2 + y**2 < 1)[..., None], 2, axis=2)
+        for seed, label in enumerate(labels):
+            anat = tmp_path / folder / f"sub-{label}" / "anat"
+            anat.mkdir(parents=True)
+            values = np.random.default_rng(seed).uniform(10, 500, (2, *brain.shape))
+            for contrast, volume in zip(("T1w", "T2w"), values * brain, strict=True):
+                image = nib.Nifti1Image(volume.astype(np.float32), np.diag([-1.0, -1.0, 1.0, 1.0]))
+                nib.save(image, anat / f"sub-{label}_{contrast}.nii.gz")
+        return tmp_path / folder
 
     return make

@@ -158,6 +158,26 @@ def test_only_the_participants_that_are_named_count(command: Command, tmp_path: 
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
 
+def test_only_those_who_are_calibrated_on_are_read(
+    make_dataset: Callable[..., Path],
+    nano: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    split, new = tmp_path / "split.json", tmp_path / "new.safetensors"
+    split.write_text(json.dumps({"train": ["01"], "validation": ["02", "03", "04", "99"]}))
+    command = ["calibrate", str(nano), "--data", str(make_dataset(("01", "02", "03", "04")))]
+    command += ["--split", str(split), "--out", str(new), "--samples", "2"]
+    assert main([*command, "--participants", "02", "04", "99"]) == 0
+    cached = {path.stem for path in (tmp_path / "new-calibration" / "slices").glob("sub-*.npy")}
+    assert cached == {"sub-02", "sub-04"}
+    assert "warning: no slices of sub-99" in capsys.readouterr().out
+    assert {row["participant_id"] for row in rows_of(tmp_path / "new-calibration")} == {
+        "sub-02",
+        "sub-04",
+    }
+
+
 @pytest.mark.parametrize(
     ("options", "message", "code"),
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ from colapipe.evaluation.compare import (
     score_case,
 )
 from colapipe.evaluation.fitting import fit_baselines
-from colapipe.evaluation.lesions import lesion_slices
+from colapipe.evaluation.lesions import find_lesion, lesion_slices
 from colapipe.training.slices import SliceStore, build_cache
 
 FOUR = ("T1w", "T2w", "T1ce", "FLAIR")
@@ -362,10 +364,22 @@ def lesion_cache(dataset: Path, tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
+def forget_the_grid(cache: Path) -> None:
+    """Make an index what it was in version 1: it did not say where the slices lie."""
+    path = cache / "index.json"
+    scans = json.loads(path.read_text(encoding="utf-8"))["scans"]
+    for entry in scans.values():
+        del entry["grid"], entry["box"]
+    path.write_text(json.dumps({"format_version": 1, "scans": scans}), encoding="utf-8")
+
+
+@pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("given", ["", "derivatives/tumorseg"])
 def test_lesions_lie_on_the_slices_where_they_were_drawn(
-    dataset: Path, lesion_cache: Path, given: str
+    dataset: Path, lesion_cache: Path, given: str, version: int
 ) -> None:
+    if version == 1:
+        forget_the_grid(lesion_cache)
     store = SliceStore(lesion_cache)
     conditions = conditions_of(store, 1, "s", lesions=dataset / given)
     assert list(conditions.lesions) == ["sub-01"]
@@ -373,6 +387,20 @@ def test_lesions_lie_on_the_slices_where_they_were_drawn(
     shown = np.load(lesion_cache / "sub-01.npy")[:, CONTRASTS.index("T1w")]
     assert lesion.shape == shown.shape and lesion.any(axis=(1, 2)).sum() == 3
     assert np.array_equal(lesion, shown == 255)
+
+
+def test_a_cache_that_knows_its_grid_needs_no_scans(dataset: Path, lesion_cache: Path) -> None:
+    path = find_lesion(dataset, "sub-01")
+    assert path is not None
+    before = lesion_slices(path, SliceStore(lesion_cache), "sub-01")
+    # The voxels in another order are the same voxels.
+    image = nib.load(path)
+    nib.save(nib.as_closest_canonical(image), path)
+    shutil.rmtree(dataset / "sub-01")
+    assert np.array_equal(lesion_slices(path, SliceStore(lesion_cache), "sub-01"), before)
+    nib.save(nib.Nifti1Image(image.get_fdata()[1:], image.affine), path)
+    with pytest.raises(DatasetError, match=r"sub-01_dseg.* not on the grid of .*sub-01_T1w"):
+        lesion_slices(path, SliceStore(lesion_cache), "sub-01")
 
 
 def test_the_lesion_is_a_region_of_its_own(dataset: Path, lesion_cache: Path) -> None:
@@ -393,6 +421,7 @@ def test_the_lesion_is_a_region_of_its_own(dataset: Path, lesion_cache: Path) ->
 def test_lesions_that_cannot_be_placed_are_refused(
     dataset: Path, lesion_cache: Path, cache: Path, tmp_path: Path
 ) -> None:
+    forget_the_grid(lesion_cache)
     store = SliceStore(lesion_cache)
     path = dataset / "derivatives" / "tumorseg" / "sub-01" / "anat" / "sub-01_dseg.nii.gz"
     with pytest.raises(DatasetError, match="no lesion mask of any participant"):
@@ -401,6 +430,11 @@ def test_lesions_that_cannot_be_placed_are_refused(
         conditions_of(store, 1, "s", lesions=tmp_path / "nothing")
     with pytest.raises(DatasetError, match="not here any more"):
         lesion_slices(path, SliceStore(cache), "sub-01")
+    drawn = nib.load(path)
+    small = path.with_name("small.nii.gz")
+    nib.save(nib.Nifti1Image(np.zeros((3, 3, 3), np.uint8), drawn.affine), small)
+    with pytest.raises(DatasetError, match="not on the grid"):
+        lesion_slices(small, store, "sub-01")
     # The scan has changed since the cache was made.
     scan = dataset / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
     image = nib.load(scan)
@@ -408,7 +442,4 @@ def test_lesions_that_cannot_be_placed_are_refused(
     changed[30:33, 20:25] = 0
     nib.save(nib.Nifti1Image(changed, image.affine), scan)
     with pytest.raises(DatasetError, match="Make it anew"):
-        lesion_slices(path, store, "sub-01")
-    nib.save(nib.Nifti1Image(np.zeros((3, 3, 3), np.uint8), np.eye(4)), path)
-    with pytest.raises(DatasetError, match="not on the grid"):
         lesion_slices(path, store, "sub-01")

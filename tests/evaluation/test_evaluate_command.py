@@ -16,6 +16,7 @@ from colapipe.evaluation.scores import read_scores_tsv
 FOUR = ("T1w", "T2w", "T1ce", "FLAIR")
 
 MakeCache = Callable[..., Path]
+MakeDataset = Callable[..., Path]
 Evaluate = Callable[..., int]
 
 
@@ -130,6 +131,30 @@ def test_two_models_of_one_name_are_told_apart(
     capsys.readouterr()
     assert evaluate("--targets", "T2w", "--steps", "1", "1") == 2
     assert "asked for twice" in capsys.readouterr().err
+
+
+def test_only_those_whom_the_scores_need_are_read(
+    make_dataset: MakeDataset,
+    split: Path,
+    nano: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    dataset, out = make_dataset(("01", "02", "04", "05")), tmp_path / "out"
+    command = ["evaluate", str(nano), "--data", str(dataset), "--split", str(split)]
+    command += ["--out", str(out), "--steps", "1"]
+    assert main(command) == 0
+    assert [path.stem for path in (out / "slices").glob("*.npy")] == ["sub-04"]
+    printed = capsys.readouterr().out
+    assert "warning: no slices of sub-03, whom the split names" in printed
+    assert {row["participant_id"] for row in read_scores_tsv(out / "scores.tsv")} == {"sub-04"}
+    # A baseline is fitted on the training participants.
+    assert main([*command, "--baselines", "copy"]) == 0
+    there = {path.stem for path in (out / "slices").glob("sub-??.npy")}
+    assert there == {"sub-01", "sub-02", "sub-04"}
+    split.write_text(json.dumps({"train": ["01"], "validation": ["99"]}))
+    assert main([*command, "--out", str(tmp_path / "nobody")]) == 65
+    assert "none of the split's validation participants" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
