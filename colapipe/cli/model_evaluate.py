@@ -59,6 +59,12 @@ def add_evaluate(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         "--samples", type=int, default=1, help="images to average (default: %(default)s)"
     )
     evaluate.add_argument(
+        "--ceiling",
+        action="store_true",
+        help="also a row for the autoencoder alone of each CoLa-Diff: the real image encoded and "
+        "decoded, which bounds what its latent can do",
+    )
+    evaluate.add_argument(
         "--baselines",
         nargs="+",
         default=[],
@@ -147,6 +153,8 @@ def evaluate(options: argparse.Namespace, report: Callable[[str], None]) -> None
     if both := sorted(set(fit.train) & set(split.validation)):
         raise UsageError(f"{options.fit}: learns from {both[0]}, who is scored")
     candidates = _candidates(options, (split, fit))
+    if options.ceiling and not any(candidate.ceiling for candidate in candidates):
+        raise UsageError("--ceiling: none of the models is a CoLa-Diff, so none has an autoencoder")
     folder = options.cache or options.out / "slices"
     # Segmenting those whom nobody looks at would take most of the time.
     labels = [*split.validation, *(fit.train if options.baselines else ())]
@@ -253,6 +261,12 @@ def _introduction(scores: Scores, about: dict[str, dict[str, Any]]) -> str:
         "Own scale / fitted: as synthesised, and after the best gain and offset per participant, "
         "because the scale of a scan is its scanner's own.",
     ]
+    if any(about[model].get("ceiling") for model in scores.models):
+        lines += [
+            "",
+            "Autoencoder alone: the real image, encoded and decoded. It has seen what it is "
+            "compared with; its error is what the latent loses, whoever fills it.",
+        ]
     unsure = [model for model in scores.models if not about[model]["held_out"]]
     if unsure:
         lines += [
@@ -277,12 +291,13 @@ def _of_files(
     from colapipe.evaluation.compare import Candidate
 
     known = {split.sha256 for split in splits}
-    candidates = []
+    candidates: list[Candidate] = []
     for path in paths:
         try:
             metadata, sha256 = read_metadata(path, (KIND, *BASELINES)), file_sha256(path)
         except OSError as error:
             raise ModelError(f"{path}: the model cannot be read ({error.strerror})") from error
+        held_out = metadata["split_sha256"] in known
         runs = [(1, 1)]
         if metadata["kind"] == KIND:
             default = metadata["defaults"]["steps" if options.samples == 1 else "sampled_steps"]
@@ -292,8 +307,11 @@ def _of_files(
             if metadata["kind"] == KIND:
                 label += f", {steps} step{'s' if steps > 1 else ''}"
                 label += f", {samples} samples" if samples > 1 else ""
-            held_out = metadata["split_sha256"] in known
             candidates.append(Candidate(label, path, steps, samples, metadata, sha256, held_out))
+        if metadata["kind"] == KIND and options.ceiling:
+            label = f"{metadata['name']}, autoencoder alone"
+            alone = Candidate(label, path, 0, 1, metadata, sha256, held_out, ceiling=True)
+            candidates.append(alone)
     return candidates
 
 
@@ -327,6 +345,7 @@ def _reference(options: argparse.Namespace, candidates: Sequence[Candidate]) -> 
         candidate.label
         for candidate in candidates
         if options.reference in (candidate.metadata["name"], str(candidate.path))
+        and not candidate.ceiling
     ]
     if len(meant) == 1:
         return meant[0]

@@ -322,6 +322,54 @@ class CoLaDiff:
         }
         return Synthesis(mean, std, info)
 
+    def reconstruct(
+        self, images: npt.ArrayLike, mask: npt.ArrayLike | None = None, batch_size: int = 8
+    ) -> FloatArray:
+        """Return what is left of images after the autoencoder alone: D(E(x)), in [0, 1].
+
+        A latent that blurs is a ceiling for every synthesis (before the refinement, which sees
+        the sources and may give detail back). The images are seen, so this is no synthesis.
+
+        Parameters
+        ----------
+        images : array_like, (slices, 224, 224), float32 in [0, 1]
+            Of any contrast, normalised.
+        mask : array_like, (slices, 224, 224), optional
+            The brain: every value above 0. By default, where an image is above 0.
+        batch_size : int
+            Slices at a time; halved where memory runs out.
+
+        Returns
+        -------
+        ndarray, (slices, 224, 224), float32 in [0, 1]
+            0 outside the mask.
+
+        Raises
+        ------
+        ValueError
+            If a shape, range or option is wrong.
+        MemoryError
+            If not even one slice fits into memory.
+        """
+        if batch_size < 1:
+            raise ValueError("batch_size must be at least 1")
+        volume = read_volume({"images": images}, self.network.configuration.multiple, mask)
+        truth, inside = volume.images["images"], volume.inside
+        found = np.zeros(truth.shape, dtype=np.float32)
+
+        def work(window: Window, rows: Sequence[int]) -> None:
+            part = _part(rows, window)
+            here = torch.from_numpy(inside[part]).to(self.device)
+            image = torch.from_numpy(truth[part]).to(self.device).clamp(0, 1) * here
+            # In [-1, 1] and -1 outside the brain: as the autoencoder was shown its images.
+            decoded = self.network.decode(self.network.encode((image * 2 - 1)[:, None]))[:, 0]
+            found[part] = (((decoded + 1) / 2).clamp(0, 1) * here).cpu().numpy()
+
+        with torch.inference_mode():
+            for window, rows in rows_by_window(inside).items():
+                batch_size = in_batches(rows, batch_size, partial(work, window))
+        return found
+
     def _prepare(
         self,
         images: dict[str, FloatArray],

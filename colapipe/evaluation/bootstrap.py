@@ -89,11 +89,15 @@ def bootstrap_mean(
 def pairs(
     one: Mapping[str, float], other: Mapping[str, float]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return the values of the participants that both have, in the same order."""
+    """Return the values of the participants that both have, in the same order.
+
+    Without those of which there is no difference: one is NaN, or both are infinite.
+    """
     both = [
         name
         for name in sorted(set(one) & set(other))
         if not (np.isnan(one[name]) or np.isnan(other[name]))
+        and (np.isfinite(one[name]) or np.isfinite(other[name]))
     ]
     return (
         np.array([one[name] for name in both], dtype=np.float64),
@@ -135,7 +139,7 @@ def wilcoxon(one: Mapping[str, float], other: Mapping[str, float]) -> float:
     Returns
     -------
     float
-        1 if all differences are 0, NaN without any participant.
+        1 if all differences are 0, NaN without any participant or if a difference is infinite.
     """
     from scipy import stats
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from colapipe.baselines.load import load_model
 from colapipe.baselines.slicewise import Synthesiser
-from colapipe.coladiff.model import UnsuitableModelError
+from colapipe.coladiff.model import CoLaDiff, UnsuitableModelError
 from colapipe.errors import DatasetError, ModelError, UsageError
 from colapipe.evaluation import metrics
 from colapipe.evaluation.cases import Case, Task, open_again, read_case, tasks_of
@@ -47,12 +47,15 @@ class Candidate:
         What tables call it.
     path : Path
     steps, samples : int
+        No steps and one sample where ``ceiling`` is set.
     metadata : dict
         Its description.
     sha256 : str
         Of its file.
     held_out : bool
         Whether it is known that it did not learn from the participants that are scored.
+    ceiling : bool
+        Score its autoencoder alone, on the true image: what the latent of a CoLa-Diff loses.
     """
 
     label: str
@@ -62,6 +65,7 @@ class Candidate:
     metadata: dict[str, Any]
     sha256: str
     held_out: bool = True
+    ceiling: bool = False
 
     @property
     def file_name(self) -> str:
@@ -145,42 +149,28 @@ def score_case(
     Raises
     ------
     UnsuitableModelError
-        If the model cannot serve the task.
+        If the model cannot serve the task, or has no autoencoder where that is to be scored.
     """
     participant, session = split_name(name)
     with Cost() as cost:
-        result = model.synthesise(
-            case.sources,
-            task.target,
-            candidate.steps,
-            candidate.samples,
-            seed,
-            mask=case.mask,
-            tissues=case.tissues,
-            slice_ids=case.slice_ids,
-            tissue_source=case.best,
-            participant=participant,
-            session=session,
-            # A model may look at the whole volume to make one slice: neighbours, histogram.
-            rows=case.rows,
-        )
+        image = _make_image(model, case, task, candidate, name, seed)
 
     def scored(slices: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return np.moveaxis(slices[case.rows], 0, -1)
 
     rows = score_synthesis(
-        scored(result.mean),
+        scored(image),
         scored(case.truth),
         scored(case.mask),
         {tissue: scored(values) for tissue, values in case.regions.items()},
         None if case.lesion is None else scored(case.lesion),
         range(len(case.rows)),
     )
-    synth, truth = scored(result.mean), scored(case.truth)
+    synth, truth = scored(image), scored(case.truth)
     scale = 80 / len(case.rows)
     rows[0] |= {
-        "psnr_paper_sd": float(metrics.paper_psnr(synth, truth).std()),
-        "ssim_paper_sd": float(metrics.paper_ssim(synth, truth).std()),
+        "psnr_paper_sd": _spread(metrics.paper_psnr(synth, truth)),
+        "ssim_paper_sd": _spread(metrics.paper_ssim(synth, truth)),
         "seconds_per_80": cost.seconds * scale,
         "cpu_seconds_per_80": cost.cpu_seconds * scale,
         "peak_memory": cost.peak_bytes,
@@ -193,6 +183,39 @@ def score_case(
         "sources": task.joined,
     }
     return [{**about, **row} for row in rows]
+
+
+def _spread(of_slices: npt.NDArray[np.float64]) -> float:
+    """Return the standard deviation over slices; NaN where one of them is infinite."""
+    return float(of_slices.std()) if np.isfinite(of_slices).all() else float("nan")
+
+
+def _make_image(
+    model: Synthesiser, case: Case, task: Task, candidate: Candidate, name: str, seed: int
+) -> npt.NDArray[np.float32]:
+    """Return the image that is scored, shaped like the truth; only its scored slices are made."""
+    if candidate.ceiling:
+        if not isinstance(model, CoLaDiff):
+            raise UnsuitableModelError(f"{candidate.path}: has no autoencoder")
+        image = np.zeros_like(case.truth)
+        image[case.rows] = model.reconstruct(case.truth[case.rows], case.mask[case.rows])
+        return image
+    participant, session = split_name(name)
+    return model.synthesise(
+        case.sources,
+        task.target,
+        candidate.steps,
+        candidate.samples,
+        seed,
+        mask=case.mask,
+        tissues=case.tissues,
+        slice_ids=case.slice_ids,
+        tissue_source=case.best,
+        participant=participant,
+        session=session,
+        # A model may look at the whole volume to make one slice: neighbours, histogram.
+        rows=case.rows,
+    ).mean
 
 
 class Results:
@@ -226,6 +249,9 @@ class Results:
             "held_out": candidate.held_out,
             **conditions.to_dict(),
         }
+        # Not in the others: scores of before there were ceilings go on.
+        if candidate.ceiling:
+            identity["ceiling"] = True
         if self.about.is_file():
             before = json.loads(self.about.read_text(encoding="utf-8"))
             if changed := [key for key in identity if before.get(key) != identity[key]]:

@@ -159,8 +159,9 @@ def difference_tables(scores: Scores, reference: str, metric: str = "psnr") -> l
                     )
                     found = bootstrap_difference(one, other)
                     if found.participants:
-                        p = f", p={wilcoxon(one, other):.2g}" if found.participants > 1 else ""
-                        parts.append(_figure(found, digits, "+") + p)
+                        p = wilcoxon(one, other) if found.participants > 1 else math.nan
+                        known = "" if math.isnan(p) else f", p={p:.2g}"
+                        parts.append(_figure(found, digits, "+") + known)
                 cells.append(" / ".join(parts) or NOTHING)
             if model != reference and set(cells) != {NOTHING}:
                 rows.append((model, *cells))
@@ -434,6 +435,8 @@ def _spread(scores: Scores, model: str, task: Task, metric: str, factor: float) 
         return NOTHING
     mean = sum(values) / len(values)
     text = f"{factor * mean:.2f}"
+    if math.isinf(mean):
+        return text
     if len(values) > 1:
         variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
         text += f" ± {factor * math.sqrt(variance):.2f}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import torch
 
 from colapipe.coladiff import CoLaDiff
 from colapipe.coladiff.model import DeviceError, UnsuitableModelError, resolve_device
-from colapipe.coladiff.presets import write_nano_checkpoint
+from colapipe.coladiff.network import CoLaDiffNetwork
+from colapipe.coladiff.presets import PRESETS, write_nano_checkpoint
 from colapipe.coladiff.samplers import SAMPLERS
 
 SLICES = 6
@@ -274,6 +276,87 @@ def test_out_of_memory_halves_the_batch(hungry: CoLaDiff, scan: dict[str, Any]) 
     mean, _, info = hungry.synthesise(**scan, batch_size=8)
     assert info["batch_size"] <= 2
     assert np.abs(mean - hungry.synthesise(**scan, batch_size=1).mean).max() <= 1e-5
+
+
+# --- the autoencoder alone -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def blurring() -> CoLaDiff:
+    """A model with a learned latent that has not learned much, its statistics far from 0 and 1."""
+    torch.manual_seed(0)
+    configuration = replace(
+        PRESETS["nano"], latent="kl", latent_channels=3, autoencoder_channels=(8, 8, 8)
+    )
+    network = CoLaDiffNetwork(configuration, [0.3, -0.2, 0.1], [2.0, 0.5, 1.5])
+    return CoLaDiff(network, {"min_sources": 1, "defaults": {}}, torch.device("cpu"))
+
+
+def test_a_lossless_latent_gives_every_image_back_inside_the_mask(
+    model: CoLaDiff, scan: dict[str, Any]
+) -> None:
+    image, inside = scan["contrasts"]["T1w"], scan["mask"] > 0
+    found = model.reconstruct(np.where(inside, image, 0.7), scan["mask"])
+    assert found.shape == image.shape and found.dtype == np.float32
+    assert not found[~inside].any()
+    assert -10 * np.log10(np.mean((found - image)[inside] ** 2)) > 100
+    assert np.array_equal(model.reconstruct(image), found)  # the mask of what is above 0
+
+
+def test_a_reconstruction_is_what_the_autoencoder_makes_of_the_window_of_each_slice(
+    blurring: CoLaDiff, scan: dict[str, Any]
+) -> None:
+    image, inside = scan["contrasts"]["T1w"], scan["mask"] > 0
+    found = blurring.reconstruct(image, scan["mask"])
+    windows = [((32, 192), (16, 208))] * SLICES
+    windows[4] = ((16, 208), (0, 224))  # the brain of this slice is longer
+    for row, ((top, bottom), (left, right)) in enumerate(windows):
+        part = torch.from_numpy(image[row, top:bottom, left:right])[None, None] * 2 - 1
+        autoencoder = blurring.network.autoencoder
+        decoded = autoencoder.decode(autoencoder.encode(part))[0, 0]
+        expected = np.zeros((224, 224), np.float32)
+        expected[top:bottom, left:right] = ((decoded + 1) / 2).clamp(0, 1).numpy()
+        assert np.abs(found[row] - expected * inside[row]).max() <= 1e-5
+    error = (found - image)[inside]
+    assert 0.05 < np.abs(error).mean() < 0.95
+    one = blurring.reconstruct(image, scan["mask"], batch_size=1)
+    assert np.abs(one - found).max() <= 1e-5
+
+
+@pytest.mark.parametrize("hungry", [MemoryError()], indirect=True)
+def test_a_reconstruction_has_no_refinement(hungry: CoLaDiff, scan: dict[str, Any]) -> None:
+    assert hungry.reconstruct(scan["contrasts"]["T1w"], batch_size=8).any()
+
+
+def test_a_reconstruction_fits_into_the_memory_there_is(
+    model: CoLaDiff, scan: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, decode = model.reconstruct(scan["contrasts"]["T1w"]), model.network.decode
+
+    def decode_two(latents: torch.Tensor) -> torch.Tensor:
+        if len(latents) > 2:
+            raise MemoryError
+        return decode(latents)
+
+    monkeypatch.setattr(model.network, "decode", decode_two)
+    assert np.array_equal(model.reconstruct(scan["contrasts"]["T1w"]), whole)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ((np.zeros((224, 224)),), "2 dimensions"),
+        ((np.full((1, 224, 224), 2.0),), "has values"),
+        ((np.zeros((1, 222, 224)),), "multiples of 4"),
+        ((np.zeros((1, 224, 224)), np.ones((2, 224, 224))), "has shape"),
+        ((np.zeros((1, 224, 224)), None, 0), "batch_size"),
+    ],
+)
+def test_what_cannot_be_reconstructed_is_refused(
+    model: CoLaDiff, arguments: tuple[Any, ...], word: str
+) -> None:
+    with pytest.raises(ValueError, match=word):
+        model.reconstruct(*arguments)
 
 
 def test_progress_counts_every_slice_once(model: CoLaDiff, scan: dict[str, Any]) -> None:

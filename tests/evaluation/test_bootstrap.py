@@ -89,3 +89,15 @@ def test_wilcoxon_is_the_exact_test_for_few_participants() -> None:
     assert wilcoxon(other, one) == pytest.approx(2 / 2**5)
     assert wilcoxon(one, one) == 1.0
     assert math.isnan(wilcoxon({}, other))
+
+
+def test_without_any_error_the_difference_is_infinite_or_none() -> None:
+    perfect = {"a": math.inf, "b": math.inf, "c": 30.0}
+    other = {"a": math.inf, "b": 20.0, "c": 25.0}
+    found = bootstrap_difference(perfect, other)
+    assert (found.mean, found.participants) == (math.inf, 2) and math.isnan(found.low)
+    assert math.isnan(wilcoxon(perfect, other))
+    assert bootstrap_difference(perfect, {"a": math.inf}).participants == 0
+    # Where both are perfect there is nothing to compare; the others are compared all the same.
+    del other["b"]
+    assert wilcoxon(perfect, other) == wilcoxon({"c": 30.0}, {"c": 25.0})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,19 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from colapipe.baselines.load import load_model
-from colapipe.coladiff.checkpoint import BASELINES, file_sha256, read_metadata
-from colapipe.coladiff.model import Synthesis
+from colapipe.coladiff.checkpoint import (
+    BASELINES,
+    file_sha256,
+    make_metadata,
+    read_metadata,
+    save_checkpoint,
+)
+from colapipe.coladiff.model import CoLaDiff, Synthesis, UnsuitableModelError
+from colapipe.coladiff.network import CoLaDiffNetwork
+from colapipe.coladiff.presets import PRESETS
 from colapipe.contrasts import CONTRASTS
 from colapipe.errors import DatasetError, UsageError
 from colapipe.evaluation import metrics
@@ -302,6 +313,72 @@ def test_slices_with_little_brain_are_not_scored(
     lines: list[str] = []
     assert run(cache, tmp_path / "out", [baselines[0]], lines.append) == []
     assert "no slice has brain on 15%" in lines[0]
+
+
+# --- the autoencoder alone -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def ceiling(tmp_path: Path) -> Candidate:
+    """A model whose latent loses something: a learned one that has learned nothing."""
+    configuration = dataclasses.replace(
+        PRESETS["nano"], latent="kl", latent_channels=2, autoencoder_channels=(8, 8, 8)
+    )
+    torch.manual_seed(0)
+    network = CoLaDiffNetwork(configuration)
+    about = {"preset": "nano", "training_data": "none", "licence": "none"}
+    metadata = make_metadata(
+        configuration, name="kl", latent_mean=[0.0] * 2, latent_std=[1.0] * 2, **about
+    )
+    path = tmp_path / "kl.safetensors"
+    save_checkpoint(path, network.state_dict(), metadata)
+    return Candidate("kl, autoencoder alone", path, 0, 1, metadata, file_sha256(path), ceiling=True)
+
+
+def test_a_ceiling_is_the_truth_after_the_autoencoder_scored_like_everything_else(
+    cache: Path, ceiling: Candidate
+) -> None:
+    model = CoLaDiff.load(ceiling.path)
+    case = read_case(SliceStore(cache), "sub-03", FROM_THREE, every=2)
+    rows = score_case(model, case, FROM_THREE, ceiling, "sub-03")
+    assert [row["region"] for row in rows] == ["brain", "CSF", "GM", "WM"]
+    made = np.moveaxis(model.reconstruct(case.truth, case.mask)[case.rows], 0, 2)
+    truth, mask = (np.moveaxis(part[case.rows], 0, 2) for part in (case.truth, case.mask))
+    brain = rows[0]
+    assert brain["psnr"] == pytest.approx(metrics.psnr(made, truth, mask), abs=1e-4)
+    assert 0 < brain["psnr"] < brain["psnr_fitted"] < 60
+    assert (brain["model"], brain["target"]) == ("kl, autoencoder alone", "T2w")
+    assert brain["slices"] == len(case.rows) < len(case.truth)
+    with pytest.raises(UnsuitableModelError, match="no autoencoder"):
+        score_case(Spy(), case, FROM_THREE, ceiling, "sub-03")
+
+
+def test_a_ceiling_is_resumed_and_not_mixed_with_what_its_model_makes(
+    cache: Path, tmp_path: Path, ceiling: Candidate
+) -> None:
+    alone = run(cache, tmp_path / "out", [ceiling], targets=["T2w"])
+    assert len(alone) == 3 * 4
+    again: list[str] = []
+    assert run(cache, tmp_path / "out", [ceiling], again.append, targets=["T2w"]) == alone
+    assert again == ["kl, autoencoder alone: nothing left to do"]
+    about = read_results(tmp_path / "out")[1]["kl, autoencoder alone"]
+    assert about["ceiling"] is True and about["model_sha256"] == ceiling.sha256
+    synthesised = dataclasses.replace(ceiling, label="kl, 1 step", steps=1, ceiling=False)
+    both = run(cache, tmp_path / "out", [ceiling, synthesised], targets=["T2w"])
+    assert {row["model"] for row in both} == {"kl, autoencoder alone", "kl, 1 step"}
+    # Scores of before there were ceilings know nothing of them.
+    assert "ceiling" not in read_results(tmp_path / "out")[1]["kl, 1 step"]
+
+
+def test_slices_without_any_error_have_no_spread(cache: Path) -> None:
+    case = read_case(SliceStore(cache), "sub-03", FROM_THREE)
+    same = type(case)(**{**vars(case), "truth": np.mean(list(case.sources.values()), axis=0)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # numpy's, of inf - inf
+        rows = score_case(Spy(), same, FROM_THREE, Candidate("s", cache, 1, 1, {}, ""), "sub-03")
+    brain = rows[0]
+    assert brain["psnr"] == brain["psnr_fitted"] == brain["psnr_paper"] == np.inf
+    assert np.isnan(brain["psnr_paper_sd"]) and brain["ssim_paper_sd"] == pytest.approx(0)
 
 
 # --- baselines -----------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -131,6 +132,44 @@ def test_two_models_of_one_name_are_told_apart(
     capsys.readouterr()
     assert evaluate("--targets", "T2w", "--steps", "1", "1") == 2
     assert "asked for twice" in capsys.readouterr().err
+
+
+def test_the_autoencoder_alone_has_a_row_beside_its_model(
+    evaluate: Evaluate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--steps", "1", "2", "--reference", "cola-nano, 1 step", "--sources", "T1w+T1ce"]
+    assert evaluate(*options, "--ceiling") == 0
+    rows = read_scores_tsv(tmp_path / "out" / "scores.tsv")
+    alone = [row for row in rows if row["model"] == "cola-nano, autoencoder alone"]
+    assert len(alone) == len(rows) / 3 == 2 * 2 * 4  # targets, participants, regions
+    for row in alone:
+        assert row["psnr"] > 100 and row["psnr_fitted"] > 100
+    table = (tmp_path / "out" / "tables.md").read_text().split("\n## ")[1]
+    (line,) = (line for line in table.splitlines() if "autoencoder alone" in line)
+    assert re.fullmatch(r"(\| [^|]+){3} \|", line)
+    for cell in line.split("|")[2:-1]:
+        assert re.fullmatch(r" (1\d\d\.\d\d \[1\d\d\.\d\d, 1\d\d\.\d\d\]( / )?){2} ", cell)
+    assert "It has seen what it is compared with" in (tmp_path / "out" / "tables.md").read_text()
+    capsys.readouterr()
+    # More steps of the same model have the same ceiling.
+    assert evaluate("--steps", "3", "--sources", "T1w+T1ce", "--ceiling") == 0
+    assert "cola-nano, autoencoder alone: nothing left to do" in capsys.readouterr().out
+    # The name of the model means the model.
+    assert (
+        evaluate("--steps", "3", "--sources", "T1w+T1ce", "--ceiling", "--reference", "cola-nano")
+        == 0
+    )
+    assert "difference to cola-nano, 3 steps" in (tmp_path / "out" / "tables.md").read_text()
+
+
+def test_a_ceiling_needs_an_autoencoder(
+    evaluate: Evaluate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate("--targets", "T2w", "--baselines", "copy", "--steps", "1") == 0
+    fitted = tmp_path / "out" / "baselines" / "copy.safetensors"
+    capsys.readouterr()
+    assert evaluate("--ceiling", models=(fitted,)) == 2
+    assert "none of the models is a CoLa-Diff" in capsys.readouterr().err
 
 
 def test_only_those_whom_the_scores_need_are_read(

@@ -100,6 +100,9 @@ def test_identical_images_are_perfect(pair):
     assert metrics.ssim(truth, truth, mask) == pytest.approx(1, abs=1e-12)
     assert (metrics.paper_psnr(truth, truth) == math.inf).all()
     np.testing.assert_allclose(metrics.paper_ssim(truth, truth), 1, atol=1e-12)
+    (row,) = score_synthesis(truth, truth, mask)
+    assert (row["gain"], row["offset"]) == (1, 0)
+    assert row["psnr_fitted"] == row["psnr_paper_fitted"] == math.inf
 
 
 def test_empty_regions_have_no_figures(pair):

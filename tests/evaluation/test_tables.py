@@ -116,6 +116,36 @@ def test_differences_are_paired(scores: Scores) -> None:
     assert difference_tables(scores, "nobody") == []
 
 
+def test_images_without_error_are_inf_in_every_table() -> None:
+    perfect = {"psnr": math.inf, "psnr_fitted": math.inf, "psnr_paper": math.inf}
+    tasks = [T2W, Task("T2w", ("T1w",)), Task("T2w", ("T1w", "T1ce"))]
+    rows = [row("old", task, name, psnr) for task in tasks for name, psnr in BASE.items()]
+    rows += [
+        # As a file of scores has it: slices without error have no spread.
+        row("same", task, name, **{**perfect, "ssim_paper": 1.0, "psnr_paper_sd": math.nan})
+        for task in tasks
+        for name in BASE
+    ]
+    scores = Scores(rows)
+    of_metric, of_task = cells(metric_tables(scores, "psnr")[0]), cells(region_tables(scores)[0])
+    assert set(of_metric["same"].values()) == {"inf / inf"}
+    assert of_task["same"] == {"brain (n=3)": "inf / inf"}
+    (table,) = difference_tables(scores, "old")
+    assert set(cells(table)["same"].values()) == {"+inf / +inf"}
+    (table,) = difference_tables(scores, "same")
+    assert set(cells(table)["old"].values()) == {"-inf / -inf"}
+    assert cells(paper_tables(scores)[0])["same (here)"]["T2w PSNR"] == "inf"
+    more = paper_sources_table(scores)
+    assert more is not None and (more.rows[-1][2], more.rows[-1][4]) == ("inf", "inf / inf")
+    long = long_tsv(summary(scores)) + long_tsv(differences(scores, "old"))
+    lines = [line.split("\t") for line in long.splitlines() if line.startswith("same")]
+    assert {tuple(line[5:8]) for line in lines if line[4] == "psnr"} == {("inf", "n/a", "n/a")}
+    text = json.dumps(for_metadata(scores, "same"), allow_nan=False)
+    assert json.loads(text)[0]["psnr"] == [None, None, None]
+    everything = [of_metric, of_task, table, more, long]
+    assert "nan" not in str(everything)
+
+
 def test_tasks_that_share_their_contrasts_stand_side_by_side() -> None:
     tasks = [
         T2W,
