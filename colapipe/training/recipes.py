@@ -31,6 +31,9 @@ slice counts by its brain and a share of a batch by its slices, whatever the oth
 SQUARED = 4.0
 """Weight of the squared error beside the absolute one, of images in [-1, 1]: about as much."""
 
+FITTED = 2.0
+"""Weight of the error after the best gain and offset, beside the error on the own scale."""
+
 AT_T = 0.6
 """Part of the samples that are at T, where every sampler starts and a one-step sampler ends."""
 
@@ -114,10 +117,33 @@ def image_error(image: Tensor, batch: Batch, squared: float = SQUARED) -> Tensor
     """Return the mean absolute error in the brain plus ``squared`` times the squared one.
 
     Both images are in [-1, 1]. The absolute error keeps edges; the squared one is what PSNR counts.
+    A target's intensity scale is its scanner's choice, and a network that is only held to it learns
+    less of the anatomy: so the error after the best gain and offset counts, too.
     """
+    own = _brain_error(image, batch, squared)
+    return own + FITTED * _brain_error(fit_to_truth(image, batch), batch, squared)
+
+
+def _brain_error(image: Tensor, batch: Batch, squared: float) -> Tensor:
     error = (image - batch.truth) * batch.mask
     total: Tensor = (error.abs() + squared * error.square()).sum() / (AREA * len(image))
     return total
+
+
+def fit_to_truth(image: Tensor, batch: Batch) -> Tensor:
+    """Return images after each slice's best gain and offset, through which no gradient flows."""
+    count = batch.mask.sum(dim=(1, 2, 3), keepdim=True).clamp_min(1)
+
+    def mean(values: Tensor) -> Tensor:
+        return (values * batch.mask).sum(dim=(1, 2, 3), keepdim=True) / count
+
+    with torch.no_grad():
+        shown, truth = image - mean(image), batch.truth - mean(batch.truth)
+        gain = mean(shown * truth) / (mean(shown.square()) + 1e-4)
+        gain = gain.clamp(0.25, 4.0)
+        offset = mean(batch.truth) - gain * mean(image)
+    fitted: Tensor = gain * image + offset
+    return fitted
 
 
 class CoLaDiffRecipe(Recipe):

@@ -28,7 +28,7 @@ from colapipe.training import augment
 from colapipe.training.batches import choose_sources, fixed_batch, training_batch
 from colapipe.training.ema import EMA, averaged
 from colapipe.training.loop import MODEL_FILE, Settings, Trainer
-from colapipe.training.recipes import CoLaDiffRecipe
+from colapipe.training.recipes import CoLaDiffRecipe, fit_to_truth, image_error
 from colapipe.training.run import make_recipe
 from colapipe.training.slices import SliceStore, find_scans
 from colapipe.training.split import Split, read_split
@@ -371,6 +371,22 @@ def test_a_run_may_be_given_cpu_time_and_keeps_the_iterations_it_began_with(
     assert main(command.split()) == 0
     assert capsys.readouterr().out.splitlines()[0] == first
     assert int(first.split()[0]) > 1
+
+
+def test_the_loss_knows_a_wrong_scale_from_a_wrong_image(cache: Path) -> None:
+    batch = fixed_batch(SliceStore(cache), [2, 3], PREPARATION, "T1w", ["T2w"])
+    dimmed = 0.5 * batch.truth - 0.2
+    fitted = fit_to_truth(dimmed, batch)
+    inside = batch.mask > 0
+    assert torch.allclose(fitted[inside], batch.truth[inside], atol=1e-2)
+    assert float(image_error(batch.truth, batch)) < 1e-3
+    wrong = batch.truth.flip(-1)
+    own = (dimmed - batch.truth)[inside].abs().mean()
+    assert own > 0.05
+    assert image_error(wrong, batch) > 2 * image_error(dimmed, batch)
+    # The background does not count.
+    dirty = torch.where(inside, dimmed, 5.0)
+    assert torch.equal(image_error(dirty, batch), image_error(dimmed, batch))
 
 
 def test_pictures_of_the_validation_are_written(cache: Path, tmp_path: Path) -> None:
