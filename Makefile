@@ -49,7 +49,7 @@ $(DEMO)/bids/dataset_description.json: | $(READY)
 	$(BIN)/colapipe-demo $(DEMO)/bids
 
 # Train the bundled model anew: some hours on two cores. Repeating it goes on where it stopped.
-DATA ?= ../shared/data/brats_train
+DATA ?= brats_train
 COLA := build/cola-tiny
 
 cola-tiny: $(READY) ## Train the bundled model again, from DATA=brats_train and simulated heads
