@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from colapipe.coladiff.attention import attend
 from colapipe.coladiff.conditions import Conditions
 from colapipe.coladiff.configuration import Configuration
 from colapipe.coladiff.filtering import SimilarCooperativeFilter
@@ -103,7 +104,7 @@ class Attention(nn.Module):
         batch, channels, height, width = x.shape
         qkv = self.qkv(self.norm(x)).reshape(batch, 3, self.heads, -1, height * width)
         q, k, v = (part.transpose(-1, -2) for part in qkv.unbind(1))
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2)
+        mixed = attend(q, k, v).transpose(-1, -2)
         out: Tensor = x + self.out(mixed.reshape(batch, channels, height, width))
         return out
 

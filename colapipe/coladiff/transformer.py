@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from colapipe.coladiff.attention import attend
+
 GROUPS = 8
 
 
@@ -202,7 +204,7 @@ class CrossAttention(nn.Module):
 def _attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     """Return the multi-head attention of q (batch, n, width) to k and v (batch, m, width)."""
     split = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in (q, k, v))
-    return F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2)
+    return attend(*split).transpose(1, 2).flatten(2)
 
 
 def _check_heads(width: int, heads: int) -> None:
