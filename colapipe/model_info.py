@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,30 @@ class ModelInfo:
     samples: int
     licence: str
     metadata: dict[str, Any]
+
+
+def read_description(path: Path, kinds: Sequence[str] | None = None) -> tuple[dict[str, Any], str]:
+    """Read the metadata of a checkpoint and the SHA-256 of its file.
+
+    Parameters
+    ----------
+    path : Path
+    kinds : sequence of str, optional
+        Kinds of model to accept; CoLa-Diff alone by default.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing or is not a checkpoint of these kinds.
+    """
+    from colapipe.coladiff.checkpoint import KIND, CheckpointError, file_sha256, read_metadata
+
+    try:
+        return read_metadata(path, kinds or (KIND,)), file_sha256(path)
+    except CheckpointError as err:
+        raise ModelError(str(err)) from err
+    except OSError as err:
+        raise ModelError(f"{path}: the model cannot be read ({err.strerror})") from err
 
 
 def read_model(path: Path | None) -> ModelInfo:

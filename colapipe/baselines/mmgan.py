@@ -27,14 +27,12 @@ has; so ``present & ~available`` is what it must make.
 
 from __future__ import annotations
 
-from typing import Any, Self
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from colapipe.baselines.slicewise import SlicewiseModel, frozen, stack_sources
+from colapipe.baselines.slicewise import NetworkModel, stack_sources
 
 FIDELITY = 0.9
 """Weight of L1; the adversarial loss has the rest."""
@@ -298,30 +296,14 @@ def hide(present: Tensor, count: int, rng: np.random.Generator) -> Tensor:
     return available
 
 
-class MMGANModel(SlicewiseModel):
+class MMGANModel(NetworkModel):
     """A trained generator; the discriminator is not needed any more.
 
-    Parameters
-    ----------
-    network : Generator
-    metadata : dict
-        ``configuration`` holds ``base``, ``depth`` and ``dropout``.
-    device : torch.device
+    ``configuration`` holds ``base``, ``depth`` and ``dropout``.
     """
 
     kind = "mmgan"
-
-    def __init__(self, network: Generator, metadata: dict[str, Any], device: torch.device) -> None:
-        super().__init__(metadata, device)
-        self.network = frozen(network, device)
-
-    @classmethod
-    def _from_tensors(
-        cls, tensors: dict[str, Tensor], metadata: dict[str, Any], device: torch.device
-    ) -> Self:
-        network = Generator(len(metadata["contrasts"]), **metadata["configuration"])
-        network.load_state_dict(tensors)
-        return cls(network, metadata, device)
+    build = Generator
 
     def _predict(self, images: dict[str, Tensor], target: str) -> Tensor:
         sources, _ = stack_sources(images, self.contrasts)

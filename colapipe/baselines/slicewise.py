@@ -5,10 +5,10 @@ A baseline makes one image, the same each time: it has no steps, no noise and no
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from colapipe.coladiff.arguments import UnsuitableModelError, check_task, read_volume
-from colapipe.coladiff.batching import in_batches
 from colapipe.coladiff.checkpoint import FORMAT_VERSION, CheckpointError, load_checkpoint
+from colapipe.coladiff.layout import frozen
 from colapipe.coladiff.model import Synthesis, resolve_device
-from colapipe.coladiff.window import Window, rows_by_window
-
-Network = TypeVar("Network", bound=nn.Module)
+from colapipe.coladiff.window import Window, in_windows, part_of
 
 
 class Synthesiser(Protocol):
@@ -129,16 +127,7 @@ def stack_sources(images: Mapping[str, Tensor], contrasts: Sequence[str]) -> tup
     return torch.stack(slots, dim=1), bits.expand(len(first), -1)
 
 
-def frozen(network: Network, device: torch.device) -> Network:
-    """Return a network ready to be used: on its device, in its fastest layout, untrainable."""
-    network.to(device).eval().requires_grad_(False)
-    for parameter in network.parameters():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-    return network
-
-
-class SlicewiseModel:
+class SlicewiseModel(ABC):
     """A model that makes each slice from the same slice of its sources, in one go.
 
     Parameters
@@ -174,18 +163,18 @@ class SlicewiseModel:
             ) from err
 
     @classmethod
+    @abstractmethod
     def _from_tensors(
         cls, tensors: dict[str, Tensor], metadata: dict[str, Any], device: torch.device
     ) -> Self:
         """Build the model; what does not fit may raise any of the errors that ``load`` expects."""
-        raise NotImplementedError
 
-    def _check(self, known: Sequence[str], target: str) -> None:
+    def _check(self, known: Sequence[str], target: str) -> None:  # noqa: B027 - most can
         """Raise ``UnsuitableModelError`` where the model cannot make ``target`` from ``known``."""
 
+    @abstractmethod
     def _predict(self, images: dict[str, Tensor], target: str) -> Tensor:
         """Return the target (n, h, w) from sources (n, h, w); all about [0, 1]."""
-        raise NotImplementedError
 
     def synthesise(
         self,
@@ -239,13 +228,9 @@ class SlicewiseModel:
 
         mean = np.zeros(inside.shape, dtype=np.float32)
         wanted = set(range(len(inside)) if rows is None else rows)
-        rows_together = rows_by_window(inside, sorted(wanted))
-        total = sum(len(together) for together in rows_together.values())
-        done = 0
 
         def work(window: Window, together: Sequence[int]) -> None:
-            nonlocal done
-            part = (list(together), slice(*window[0]), slice(*window[1]))
+            part = part_of(together, window)
             here = torch.from_numpy(inside[part])
             cut = {
                 name: (torch.from_numpy(values[part]).clamp(0, 1) * here).to(self.device)
@@ -253,14 +238,9 @@ class SlicewiseModel:
             }
             image = self._predict(cut, target).clamp(0, 1).cpu() * here
             mean[part] = image.numpy()
-            done += len(together)
-            if progress is not None:
-                progress(done, total)
 
-        used = batch_size
         with torch.inference_mode():
-            for window, together in rows_together.items():
-                used = in_batches(together, used, partial(work, window))
+            used = in_windows(inside, sorted(wanted), batch_size, work, progress)
         info = {
             "target": target,
             "contrasts": known,
@@ -276,3 +256,30 @@ class SlicewiseModel:
             "auto_weights": None,
         }
         return Synthesis(mean, None, info)
+
+
+class NetworkModel(SlicewiseModel):
+    """A trained network.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Of the type that ``build`` names, whose first argument is the number of contrasts.
+    metadata : dict
+        ``configuration`` holds the other arguments.
+    device : torch.device
+    """
+
+    build: ClassVar[type[nn.Module]]
+
+    def __init__(self, network: nn.Module, metadata: dict[str, Any], device: torch.device) -> None:
+        super().__init__(metadata, device)
+        self.network = frozen(network, device)
+
+    @classmethod
+    def _from_tensors(
+        cls, tensors: dict[str, Tensor], metadata: dict[str, Any], device: torch.device
+    ) -> Self:
+        network = cls.build(len(metadata["contrasts"]), **metadata["configuration"])
+        network.load_state_dict(tensors)
+        return cls(network, metadata, device)

@@ -8,13 +8,13 @@ feature-wise scale and shift (FiLM, Perez et al., AAAI 2018) what is there and w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from colapipe.baselines.slicewise import SlicewiseModel, frozen, stack_sources
+from colapipe.baselines.slicewise import NetworkModel, stack_sources
 from colapipe.coladiff.conditions import make_flags
 
 GROUPS = 8
@@ -113,33 +113,17 @@ class RegressionUNet(nn.Module):
         return image
 
 
-class UNetModel(SlicewiseModel):
-    """A trained :class:`RegressionUNet`.
-
-    Parameters
-    ----------
-    network : RegressionUNet
-    metadata : dict
-        ``configuration`` holds ``channels``.
-    device : torch.device
-    """
+class UNetModel(NetworkModel):
+    """A trained :class:`RegressionUNet`; ``configuration`` holds ``channels``."""
 
     kind = "unet"
+    build = RegressionUNet
 
     def __init__(
         self, network: RegressionUNet, metadata: dict[str, Any], device: torch.device
     ) -> None:
-        super().__init__(metadata, device)
-        self.network = frozen(network, device)
+        super().__init__(network, metadata, device)
         self.multiple = network.multiple
-
-    @classmethod
-    def _from_tensors(
-        cls, tensors: dict[str, Tensor], metadata: dict[str, Any], device: torch.device
-    ) -> Self:
-        network = RegressionUNet(len(metadata["contrasts"]), **metadata["configuration"])
-        network.load_state_dict(tensors)
-        return cls(network, metadata, device)
 
     def _predict(self, images: dict[str, Tensor], target: str) -> Tensor:
         sources, available = stack_sources(images, self.contrasts)

@@ -173,11 +173,11 @@ def _synth(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from colapipe.cli.process import keep_freed_memory, wait_without_spinning
+    from colapipe.cli.process import ready_for_networks
+
+    ready_for_networks()
     from colapipe.training.run import train
 
-    keep_freed_memory()
-    wait_without_spinning()
     if options.iterations < 1 or options.batch_size < 1 or options.threads < 1:
         raise UsageError("--iterations, --batch-size and --threads must be at least 1")
     train(options, report=lambda line: print(line, flush=True))

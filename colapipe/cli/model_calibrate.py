@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from colapipe.errors import DatasetError, ModelError, UsageError
+from colapipe.errors import DatasetError, UsageError
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -68,20 +68,9 @@ def add_calibrate(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from colapipe.cli.process import keep_freed_memory, wait_without_spinning
+    from colapipe.cli.process import run_with_models
 
-    # Before anything imports torch.
-    keep_freed_memory()
-    wait_without_spinning()
-    from colapipe.coladiff.checkpoint import CheckpointError
-    from colapipe.coladiff.model import DeviceError
-
-    try:
-        calibrate(options, report=lambda line: print(line, flush=True))
-    except CheckpointError as error:
-        raise ModelError(str(error)) from error
-    except DeviceError as error:
-        raise UsageError(f"--device: {error}") from error
+    run_with_models(calibrate, options)
 
 
 def calibrate(options: argparse.Namespace, report: Callable[[str], None]) -> None:
@@ -95,22 +84,19 @@ def calibrate(options: argparse.Namespace, report: Callable[[str], None]) -> Non
     _check(options)
     import torch
 
-    from colapipe.coladiff.checkpoint import file_sha256, read_metadata
+    from colapipe.bids.sidecars import write_text
     from colapipe.coladiff.model import CoLaDiff
     from colapipe.evaluation import calibrate as work
     from colapipe.evaluation.calibration_tables import coverage_rows
     from colapipe.evaluation.compare import conditions_of
     from colapipe.evaluation.tables import long_tsv
+    from colapipe.model_info import read_description
     from colapipe.training.slices import SliceStore, cache_split
     from colapipe.training.split import read_split
 
     torch.set_num_threads(options.threads)
     split = read_split(options.split)
-    try:
-        metadata, sha256 = read_metadata(options.model), file_sha256(options.model)
-    except OSError as error:
-        message = f"{options.model}: the model cannot be read ({error.strerror})"
-        raise ModelError(message) from error
+    metadata, sha256 = read_description(options.model)
     defaults = metadata["defaults"]
     settings = work.Settings(
         sha256, defaults["sampler"], options.steps or defaults["sampled_steps"], options.samples
@@ -141,8 +127,8 @@ def calibrate(options: argparse.Namespace, report: Callable[[str], None]) -> Non
             "learned from these participants, its errors are larger on others, and the intervals "
             "too narrow.\n"
         )
-    _write(folder / TABLES, text)
-    _write(folder / COVERAGE, long_tsv(coverage_rows(results)))
+    write_text(folder / TABLES, text)
+    write_text(folder / COVERAGE, long_tsv(coverage_rows(results)))
     report(f"\n{text}\ntables: {folder}\nthe calibrated model: {options.out}")
 
 
@@ -184,9 +170,3 @@ def _participants(options: argparse.Namespace, validation: Sequence[str]) -> lis
             f"--participants {foreign[0]}: not among the validation participants of {options.split}"
         )
     return labels
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

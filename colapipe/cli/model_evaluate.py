@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from colapipe.errors import DatasetError, ModelError, UsageError
+from colapipe.errors import DatasetError, UsageError
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -109,15 +109,9 @@ def _every(word: str) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from colapipe.coladiff.checkpoint import CheckpointError
-    from colapipe.coladiff.model import DeviceError
+    from colapipe.cli.process import run_with_models
 
-    try:
-        evaluate(options, report=lambda line: print(line, flush=True))
-    except CheckpointError as error:
-        raise ModelError(str(error)) from error
-    except DeviceError as error:
-        raise UsageError(f"--device: {error}") from error
+    run_with_models(evaluate, options)
 
 
 def evaluate(options: argparse.Namespace, report: Callable[[str], None]) -> None:
@@ -128,10 +122,6 @@ def evaluate(options: argparse.Namespace, report: Callable[[str], None]) -> None
     UsageError, DatasetError, ModelError
         If options, split, data and models do not fit each other.
     """
-    from colapipe.cli.process import keep_freed_memory, wait_without_spinning
-
-    keep_freed_memory()
-    wait_without_spinning()
     import torch
 
     from colapipe.contrasts import CONTRASTS
@@ -192,6 +182,7 @@ def write_tables(
     """Write all tables, and return those that everybody wants to see at once, in Markdown."""
     import json
 
+    from colapipe.bids.sidecars import write_text
     from colapipe.evaluation import tables
     from colapipe.evaluation.scores import describe_columns, write_scores_tsv
 
@@ -216,7 +207,7 @@ def write_tables(
         *like_paper.values(),
     ]
     text = "\n".join([_introduction(scores, about), *(table.markdown() for table in everything)])
-    _write(folder / TABLES, text)
+    write_text(folder / TABLES, text)
     rows = [
         row
         for model in scores.models
@@ -227,13 +218,13 @@ def write_tables(
     temporary = folder / ".scores.tsv"
     write_scores_tsv(temporary, rows)
     temporary.replace(folder / "scores.tsv")
-    _write(folder / "scores.json", json.dumps(describe_columns(rows), indent=1) + "\n")
-    _write(folder / "summary.tsv", tables.long_tsv(tables.summary(scores)))
+    write_text(folder / "scores.json", json.dumps(describe_columns(rows), indent=1) + "\n")
+    write_text(folder / "summary.tsv", tables.long_tsv(tables.summary(scores)))
     if reference is not None:
         differences = tables.long_tsv(tables.differences(scores, reference))
-        _write(folder / "differences.tsv", differences)
+        write_text(folder / "differences.tsv", differences)
     for name, table in like_paper.items():
-        _write(folder / f"{name}.tsv", table.tsv())
+        write_text(folder / f"{name}.tsv", table.tsv())
     carried = {
         model: [
             {**entry, "steps": about[model]["steps"], "samples": about[model]["samples"]}
@@ -241,7 +232,7 @@ def write_tables(
         ]
         for model in scores.models
     }
-    _write(folder / "metadata_scores.json", json.dumps(carried, indent=1) + "\n")
+    write_text(folder / "metadata_scores.json", json.dumps(carried, indent=1) + "\n")
     return [table.markdown() for table in (*main, *like_paper.values())]
 
 
@@ -287,16 +278,14 @@ def _of_files(
     paths: Sequence[Path], options: argparse.Namespace, splits: Sequence[Split]
 ) -> list[Candidate]:
     """Return what is to be run: each model with each number of steps, if it has any."""
-    from colapipe.coladiff.checkpoint import BASELINES, KIND, file_sha256, read_metadata
+    from colapipe.coladiff.checkpoint import BASELINES, KIND
     from colapipe.evaluation.compare import Candidate
+    from colapipe.model_info import read_description
 
     known = {split.sha256 for split in splits}
     candidates: list[Candidate] = []
     for path in paths:
-        try:
-            metadata, sha256 = read_metadata(path, (KIND, *BASELINES)), file_sha256(path)
-        except OSError as error:
-            raise ModelError(f"{path}: the model cannot be read ({error.strerror})") from error
+        metadata, sha256 = read_description(path, (KIND, *BASELINES))
         held_out = metadata["split_sha256"] in known
         runs = [(1, 1)]
         if metadata["kind"] == KIND:
@@ -354,9 +343,3 @@ def _reference(options: argparse.Namespace, candidates: Sequence[Candidate]) -> 
         f"--reference {options.reference}: names {'several' if meant else 'none'} of the models "
         f"({known})"
     )
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

@@ -189,10 +189,9 @@ def run_request(request: Request) -> None:
         If a file cannot be read or written.
     """
     started = time.monotonic()
-    from colapipe.cli.process import keep_freed_memory, peak_memory_bytes, wait_without_spinning
+    from colapipe.cli.process import peak_memory_bytes, ready_for_networks
 
-    keep_freed_memory()
-    wait_without_spinning()
+    ready_for_networks()
     import nibabel as nib
     import numpy as np
     import torch

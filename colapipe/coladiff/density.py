@@ -12,8 +12,10 @@ import math
 import torch
 from torch import Tensor
 
+BINS = 64
 
-def class_histograms(image: Tensor, tissues: Tensor, mask: Tensor, bins: int = 64) -> Tensor:
+
+def class_histograms(image: Tensor, tissues: Tensor, mask: Tensor, bins: int = BINS) -> Tensor:
     """Return the histogram of each class over a volume.
 
     Parameters

@@ -57,9 +57,14 @@ def robust_scale(values: npt.ArrayLike, weights: npt.ArrayLike | None = None) ->
     return Scale(float(centre), 2 * max(float(high - low), _NARROWEST))
 
 
-def find_scale(values: npt.ArrayLike, intensity: str) -> Scale:
-    """Return the scale of an image's brain under the configuration's ``intensity``."""
-    return range_scale() if intensity == "range" else robust_scale(values)
+def find_scale(
+    values: npt.ArrayLike, intensity: str, weights: npt.ArrayLike | None = None
+) -> Scale:
+    """Return the scale of an image's brain under the configuration's ``intensity``.
+
+    ``values`` and ``weights`` as in :func:`robust_scale`.
+    """
+    return range_scale() if intensity == "range" else robust_scale(values, weights)
 
 
 def put_to_scale(image: Tensor, inside: Tensor, scale: Scale, bound: float) -> Tensor:

@@ -20,7 +20,6 @@ y to the front (:func:`colapipe.anatomy.intensity.normalise` makes them of a sca
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,22 +35,20 @@ from colapipe.coladiff.arguments import (
     check_task,
     read_volume,
 )
-from colapipe.coladiff.batching import in_batches
 from colapipe.coladiff.checkpoint import CheckpointError, load_checkpoint
 from colapipe.coladiff.conditions import Conditions
 from colapipe.coladiff.configuration import TISSUE_CHANNELS, Configuration
 from colapipe.coladiff.density import class_histograms
 from colapipe.coladiff.density import densities as to_densities
 from colapipe.coladiff.intensity import find_scale, put_to_scale
+from colapipe.coladiff.layout import frozen
 from colapipe.coladiff.network import CoLaDiffNetwork
 from colapipe.coladiff.samplers import SAMPLERS
 from colapipe.coladiff.seeds import image_seed, noise
 from colapipe.coladiff.uncertainty import RunningStatistics
-from colapipe.coladiff.window import Window, rows_by_window
+from colapipe.coladiff.window import Part, Window, in_windows, part_of
 
 __all__ = ["CoLaDiff", "DeviceError", "Synthesis", "UnsuitableModelError", "resolve_device"]
-
-Part = tuple[list[int], slice, slice]
 
 
 class DeviceError(ValueError):
@@ -115,8 +112,7 @@ class CoLaDiff:
     def __init__(
         self, network: CoLaDiffNetwork, metadata: dict[str, Any], device: torch.device
     ) -> None:
-        self.network = network.to(device).channels_last().eval()
-        self.network.requires_grad_(False)
+        self.network = frozen(network, device)
         self.metadata, self.device = metadata, device
 
     @classmethod
@@ -253,10 +249,6 @@ class CoLaDiff:
         mean = np.zeros(inside.shape, dtype=np.float32)
         std = np.zeros(inside.shape, dtype=np.float32) if samples > 1 else None
         chosen = list(range(len(ids))) if rows is None else list(rows)
-        together = rows_by_window(inside, chosen)
-        total = sum(len(rows) for rows in together.values())
-        done = 0
-
         gates: list[Tensor] = []
 
         def draw(rows: Sequence[int], sample: int, window: Window, step: int) -> Tensor:
@@ -276,8 +268,7 @@ class CoLaDiff:
         case = self._prepare(images, maps, inside, ids)
 
         def work(window: Window, rows: Sequence[int]) -> None:
-            nonlocal done
-            part = _part(rows, window)
+            part = part_of(rows, window)
             conditions = self._conditions(case, target, part)
             if conditions.gates is not None:
                 gates.append(conditions.gates.float().cpu())
@@ -298,14 +289,9 @@ class CoLaDiff:
             mean[part] = statistics.mean
             if std is not None and statistics.std is not None:
                 std[part] = statistics.std
-            done += len(rows)
-            if progress is not None:
-                progress(done, total)
 
-        used = batch_size
         with torch.inference_mode():
-            for window, rows in together.items():
-                used = in_batches(rows, used, partial(work, window))
+            used = in_windows(inside, chosen, batch_size, work, progress)
         info = {
             "target": target,
             "contrasts": known,
@@ -358,7 +344,7 @@ class CoLaDiff:
         found = np.zeros(truth.shape, dtype=np.float32)
 
         def work(window: Window, rows: Sequence[int]) -> None:
-            part = _part(rows, window)
+            part = part_of(rows, window)
             here = torch.from_numpy(inside[part]).to(self.device)
             image = torch.from_numpy(truth[part]).to(self.device).clamp(0, 1) * here
             # In [-1, 1] and -1 outside the brain: as the autoencoder was shown its images.
@@ -366,8 +352,7 @@ class CoLaDiff:
             found[part] = (((decoded + 1) / 2).clamp(0, 1) * here).cpu().numpy()
 
         with torch.inference_mode():
-            for window, rows in rows_by_window(inside).items():
-                batch_size = in_batches(rows, batch_size, partial(work, window))
+            in_windows(inside, None, batch_size, work)
         return found
 
     def _prepare(
@@ -456,7 +441,3 @@ def _mean_gates(gates: list[Tensor], contrasts: Sequence[str]) -> dict[str, floa
         for name, value in zip(contrasts, mean, strict=True)
         if not torch.isnan(value)
     }
-
-
-def _part(rows: Sequence[int], window: Window) -> Part:
-    return (list(rows), slice(*window[0]), slice(*window[1]))

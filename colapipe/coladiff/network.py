@@ -66,13 +66,6 @@ class CoLaDiffNetwork(nn.Module):
         if latent_mean is not None and latent_std is not None:
             self.set_latent_statistics(latent_mean, latent_std)
 
-    def channels_last(self) -> CoLaDiffNetwork:
-        """Lay out the convolutions' weights as oneDNN and cuDNN like them, up to 2.5x faster."""
-        for parameter in self.parameters():
-            if parameter.ndim == 4:
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-        return self
-
     def set_latent_statistics(self, mean: Sequence[float], std: Sequence[float]) -> None:
         """Set the mean and standard deviation of each latent channel."""
         self.latent_mean.copy_(torch.tensor(mean).reshape(1, -1, 1, 1))
@@ -155,7 +148,10 @@ class CoLaDiffNetwork(nn.Module):
 
     def finish(self, kappa_0: Tensor, conditions: Conditions) -> Tensor:
         """Decode latents and give them the detail of the sources; images about [-1, 1]."""
-        image = self.decode(kappa_0)
+        return self.refine(self.decode(kappa_0), conditions)
+
+    def refine(self, image: Tensor, conditions: Conditions) -> Tensor:
+        """Give decoded images the detail of the sources, where the configuration has it."""
         if self.refinement is None:
             return image
         refined: Tensor = self.refinement(image, conditions)

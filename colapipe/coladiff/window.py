@@ -7,13 +7,19 @@ same windows: the statistics of GroupNorm depend on how much background there is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
+from colapipe.coladiff.batching import in_batches
+
 Window = tuple[tuple[int, int], tuple[int, int]]
 """First index and the one past the last, along x and along y."""
+
+Part = tuple[list[int], slice, slice]
+"""The index of some slices of an array (slices, x, y), cut to a window."""
 
 MULTIPLE = 4
 """A window starts at multiples of this: the largest factor of a latent."""
@@ -47,6 +53,57 @@ def choose_window(mask: npt.NDArray[np.bool_]) -> Window:
         if mask[x : x + size_x, y : y + size_y].sum() == mask.sum():
             return (x, x + size_x), (y, y + size_y)
     return (0, full_x), (0, full_y)
+
+
+def part_of(rows: Sequence[int], window: Window) -> Part:
+    """Return what cuts some slices to a window: the index of arrays (slices, x, y)."""
+    return list(rows), slice(*window[0]), slice(*window[1])
+
+
+def in_windows(
+    inside: npt.NDArray[np.bool_],
+    rows: Sequence[int] | None,
+    size: int,
+    work: Callable[[Window, Sequence[int]], None],
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Call ``work`` on batches of slices that share a window, smaller ones where memory runs out.
+
+    Parameters
+    ----------
+    inside, rows
+        As in :func:`rows_by_window`.
+    size : int
+        Of the first batch; see :func:`~colapipe.coladiff.batching.in_batches`.
+    work : callable
+        ``work(window, rows)``.
+    progress : callable, optional
+        Called with the number of slices done and of all.
+
+    Returns
+    -------
+    int
+        The size that worked in the end.
+
+    Raises
+    ------
+    MemoryError
+        If a batch of one does not fit.
+    """
+    together = rows_by_window(inside, rows)
+    total = sum(len(batch) for batch in together.values())
+    done = 0
+
+    def counted(window: Window, batch: Sequence[int]) -> None:
+        nonlocal done
+        work(window, batch)
+        done += len(batch)
+        if progress is not None:
+            progress(done, total)
+
+    for window, batch in together.items():
+        size = in_batches(batch, size, partial(counted, window))
+    return size
 
 
 def rows_by_window(

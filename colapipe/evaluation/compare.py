@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from colapipe.baselines.load import load_model
 from colapipe.baselines.slicewise import Synthesiser
+from colapipe.bids.sidecars import write_text
 from colapipe.coladiff.model import CoLaDiff, UnsuitableModelError
 from colapipe.errors import DatasetError, ModelError, UsageError
 from colapipe.evaluation import metrics
@@ -385,6 +386,4 @@ def read_results(folder: Path) -> tuple[list[Row], dict[str, dict[str, Any]]]:
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, json.dumps(content, indent=1) + "\n")

@@ -17,15 +17,14 @@ import torch
 from torch import Tensor
 
 from colapipe.coladiff.configuration import TISSUE_CHANNELS
+from colapipe.coladiff.density import BINS, class_histograms
 from colapipe.coladiff.density import densities as to_densities
-from colapipe.coladiff.intensity import BOUNDS, Scale, range_scale, robust_scale
+from colapipe.coladiff.intensity import BOUNDS, Scale, find_scale, put_to_scale
 from colapipe.coladiff.window import WINDOWS, choose_window
 from colapipe.contrasts import CONTRASTS
 from colapipe.training import augment
 from colapipe.training.augment import LEVELS, Augmentation
 from colapipe.training.slices import SliceStore
-
-BINS = 64
 
 Agree = Callable[[int], int]
 Choose = Callable[[list[str], str, float, np.random.Generator], list[str]]
@@ -212,15 +211,10 @@ def _sample(
                 image = augment.vary_noise(image, rng)
         counts = store.histogram(position, best, contrast)
         order = np.argsort(levels, kind="stable")
-        scale = (
-            range_scale()
-            if preparation.intensity == "range"
-            else robust_scale(levels[order], counts[-1][order])
-        )
+        scale = find_scale(levels[order], preparation.intensity, counts[-1][order])
         if preparation.densities:
             densities[slot] = _densities(counts, levels, scale, bound)
-        scaled = np.clip((image - scale.centre) / scale.width, -bound, bound)
-        shown[slot] = np.where(inside, scaled, -bound)
+        shown[slot] = put_to_scale(torch.from_numpy(image), torch.from_numpy(inside), scale, bound)
     tissues = LEVELS[store.tissues(position, best)] * mask
     if rng is not None and augmentation is not None and rng.random() < augmentation.no_tissues:
         tissues = np.zeros_like(tissues)
@@ -257,12 +251,12 @@ def _densities(
     counts: npt.NDArray[np.float32], levels: npt.NDArray[np.float32], scale: Scale, bound: float
 ) -> Tensor:
     """Return the densities (4, bins) of a histogram over 256 levels that were given new values."""
-    unit = (np.clip((levels - scale.centre) / scale.width, -bound, bound) / bound + 1) / 2
-    where = np.minimum((unit * BINS).astype(np.int64), BINS - 1)
-    binned = np.zeros((len(TISSUE_CHANNELS), BINS), dtype=np.float32)
-    for tissue in range(len(counts) - 1):
-        binned[tissue] = np.bincount(where, weights=counts[tissue], minlength=BINS)
-    return to_densities(torch.from_numpy(binned))
+    everywhere = torch.ones(len(levels), dtype=torch.bool)
+    unit = (put_to_scale(torch.from_numpy(levels), everywhere, scale, bound) / bound + 1) / 2
+    tissues = torch.zeros(len(TISSUE_CHANNELS), len(levels))
+    tissues[: len(counts) - 1] = torch.from_numpy(counts[:-1])
+    # Every level is a voxel that belongs to each tissue as often as it was counted there.
+    return to_densities(class_histograms(unit, tissues, everywhere))
 
 
 def _collate(picked: list[_Sample], preparation: Preparation, agree: Agree = int) -> Batch:

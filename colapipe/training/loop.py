@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from colapipe.coladiff.checkpoint import save_checkpoint
+from colapipe.coladiff.layout import channels_last
 from colapipe.training.augment import Augmentation
 from colapipe.training.batches import training_batch
 from colapipe.training.ema import EMA, averaged
@@ -124,7 +125,7 @@ class Trainer:
         self.device = device or torch.device("cpu")
         self.share = self.processes.share(settings.batch_size)
         recipe.network.to(self.device, PRECISIONS[settings.precision])
-        _channels_last(recipe.network)
+        channels_last(recipe.network)
         self.stage = recipe.stages[0]
         resumed = (folder / STATE_FILE).is_file()
         header = read_header(folder, self._identity()) if resumed else None
@@ -163,9 +164,14 @@ class Trainer:
     def _optimised(self) -> dict[str, tuple[torch.optim.Optimizer, dict[str, nn.Parameter]]]:
         return {key: (self.optimisers[key], self.trained[key]) for key in self.optimisers}
 
+    @property
+    def in_last_stage(self) -> bool:
+        """Whether what is trained now is the model itself, not what it needs before."""
+        return self.stage == self.recipe.stages[-1]
+
     def total(self) -> int:
         """Return the iterations of the present stage."""
-        if self.stage == self.recipe.stages[-1]:
+        if self.in_last_stage:
             return self.settings.iterations
         return self.settings.autoencoder_iterations
 
@@ -174,9 +180,8 @@ class Trainer:
         started = time.process_time()
         while True:
             while self.iteration < self.total():
-                before = time.process_time()
-                losses = self._step()
-                self.seconds += time.process_time() - before
+                losses, seconds = self._timed_step()
+                self.seconds += seconds
                 out_of_time = self.processes.any(time.process_time() - started > max_seconds)
                 if self.iteration % save_every == 0 or self.iteration == self.total():
                     self._report(losses)
@@ -184,16 +189,13 @@ class Trainer:
                 elif out_of_time:
                     self.save()
                 if out_of_time:
-                    return self._done()
-            if self.stage == self.recipe.stages[-1]:
+                    return self.in_last_stage and self.iteration >= self.total()
+            if self.in_last_stage:
                 return True
             self._take_average()
             self.stage = self.recipe.stages[self.recipe.stages.index(self.stage) + 1]
             self._start_stage(fresh=True)
             self.save()
-
-    def _done(self) -> bool:
-        return self.stage == self.recipe.stages[-1] and self.iteration >= self.total()
 
     def skip_to_last_stage(self) -> None:
         """Leave out what comes before the last stage: for a rehearsal, not for a run."""
@@ -202,12 +204,11 @@ class Trainer:
 
     def step_times(self, count: int) -> list[float]:
         """Do some iterations and return the CPU seconds of each."""
-        times = []
-        for _ in range(count):
-            before = time.process_time()
-            self._step()
-            times.append(time.process_time() - before)
-        return times
+        return [self._timed_step()[1] for _ in range(count)]
+
+    def _timed_step(self) -> tuple[dict[str, float], float]:
+        before = time.process_time()
+        return self._step(), time.process_time() - before
 
     def learning_rate(self) -> float:
         """Return the rate of the next iteration."""
@@ -254,7 +255,7 @@ class Trainer:
         if not self.processes.first:
             return
         scores: dict[str, float] = {}
-        if self.stage == self.recipe.stages[-1] and len(self.validation):
+        if self.in_last_stage and len(self.validation):
             with averaged(self.recipe.network, self.ema):
                 scores = validate(self.recipe, self.validation, self.device)
                 save_pictures(
@@ -304,7 +305,7 @@ class Trainer:
             "run": self._identity(),
         }
         save_state(self.folder, header, self.recipe.network, self.ema.average, self._optimised())
-        if self.stage == self.recipe.stages[-1]:
+        if self.in_last_stage:
             metadata = self.recipe.metadata(
                 split_sha256=self.split.sha256,
                 iterations=self.iteration,
@@ -323,10 +324,3 @@ class Trainer:
             "settings": asdict(self.settings),
             "split": self.split.sha256,
         }
-
-
-def _channels_last(network: nn.Module) -> None:
-    """Lay out the convolutions' weights as oneDNN and cuDNN like them, up to 2.5x faster."""
-    for parameter in network.parameters():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

@@ -58,6 +58,11 @@ class Processes:
         """Return the mean of all processes' values."""
         return self._reduce(value, dist.ReduceOp.SUM) / self.count
 
+    def wait(self) -> None:
+        """Wait until all processes are here."""
+        if self.count > 1:
+            dist.barrier()
+
     def any(self, value: bool) -> bool:
         """Say whether it is so for any process."""
         return bool(self.largest(int(value)))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from colapipe.coladiff.autoencoder import KLAutoencoder, kl_divergence
 from colapipe.coladiff.checkpoint import make_metadata
+from colapipe.coladiff.conditions import Conditions
 from colapipe.coladiff.configuration import Configuration
 from colapipe.coladiff.losses import epsilon_loss, hybrid_loss, ssim_loss
 from colapipe.coladiff.network import CoLaDiffNetwork
@@ -206,9 +207,7 @@ class CoLaDiffRecipe(Recipe):
         time, takes them evenly.
         """
         model, T = self.model, self.model.schedule.timesteps
-        conditions = model.condition(
-            batch.contrasts, batch.available, batch.tissues, batch.target, batch.densities
-        )
+        conditions = self._condition(batch)
         kappa_0 = model.encode(batch.truth)
         draws = [torch.Generator().manual_seed(seed) for seed in batch.seeds]
         times = torch.stack([torch.randint(1, T + 1, (), generator=draw) for draw in draws])
@@ -219,17 +218,15 @@ class CoLaDiffRecipe(Recipe):
         eps = torch.stack([torch.randn(kappa_0.shape[1:], generator=draw) for draw in draws])
         eps = eps.to(kappa_0)
         kappa_t = model.schedule.add_noise(kappa_0, eps, t)
-        if self.configuration.prediction == "epsilon":
-            eps_hat, v = model.denoise(kappa_t, t, conditions)
-            if v is None:
-                return epsilon_loss(eps, eps_hat)
-            a, b = model.schedule.coefficients(t, kappa_t)
-            kappa_0_hat, _ = to_x0_eps(eps_hat, kappa_t, a, b, "epsilon")
-            return hybrid_loss(eps, eps_hat, kappa_0, kappa_0_hat, t, model.schedule, v)
         a, b = model.schedule.coefficients(t, kappa_t)
-        output, _ = model.denoise(kappa_t, t, conditions)
-        estimate, _ = to_x0_eps(output, kappa_t, a, b, self.configuration.prediction)
-        loss = image_error(model.finish(estimate, conditions), batch, self.squared)
+        output, variance = model.denoise(kappa_t, t, conditions)
+        estimate, eps_hat = to_x0_eps(output, kappa_t, a, b, self.configuration.prediction)
+        if self.configuration.prediction == "epsilon":
+            if variance is None:
+                return epsilon_loss(eps, eps_hat)
+            return hybrid_loss(eps, eps_hat, kappa_0, estimate, t, model.schedule, variance)
+        decoded = model.decode(estimate)
+        loss = image_error(model.refine(decoded, conditions), batch, self.squared)
         if self.configuration.prediction == "v":
             # Near t = 0 an error of v hardly shows in kappa_0, but all of it in eps, and so in
             # the next kappa of a sampler.
@@ -238,20 +235,21 @@ class CoLaDiffRecipe(Recipe):
         # The chain of a sampler runs through kappa_0, so that must be right before the refinement
         # too, and in the background as well: a background that was wrong at one step made the
         # brain too bright at the next.
-        decoded = model.decode(estimate)
         weight = 0.5 * batch.mask + 0.1 * (1 - batch.mask)
         chain: Tensor = ((decoded - batch.truth).abs() * weight).sum() / (AREA * len(t))
         return loss + chain
 
     def estimate(self, batch: Batch) -> Tensor:
-        model = self.model
-        conditions = model.condition(
-            batch.contrasts, batch.available, batch.tissues, batch.target, batch.densities
-        )
+        model, conditions = self.model, self._condition(batch)
         shape = model.encode(batch.truth).shape
         start = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(batch.truth)
         t = torch.full((shape[0],), model.schedule.timesteps, device=start.device)
         return model.finish(model.predict(start, t, conditions)[0], conditions)
+
+    def _condition(self, batch: Batch) -> Conditions:
+        return self.model.condition(
+            batch.contrasts, batch.available, batch.tissues, batch.target, batch.densities
+        )
 
     def found(self) -> dict[str, Any]:
         return {

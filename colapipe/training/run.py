@@ -24,7 +24,7 @@ from colapipe.training.processes import join_processes, leave_processes
 from colapipe.training.recipes import CoLaDiffRecipe, Recipe, known_contrasts
 from colapipe.training.slices import SliceStore, cache_split
 from colapipe.training.split import Split, read_split
-from colapipe.training.state import STATE_FILE, stored_run
+from colapipe.training.state import STATE_FILE, stored_header
 
 BASELINES: dict[str, Callable[[tuple[str, ...]], Recipe]] = {
     "unet": UNetRecipe,
@@ -49,7 +49,7 @@ def train(options: argparse.Namespace, report: Callable[[str], None]) -> None:
         folder = options.cache or options.out / "slices"
         if processes.first:
             cache_split(options.data, folder, (*split.train, *split.validation), report)
-        processes.mean(0.0)  # the others wait for the cache here
+        processes.wait()  # for the cache
         store = SliceStore(folder, split.train)
         validation = SliceStore(folder, split.validation)
         if not len(store):
@@ -157,7 +157,7 @@ def _stored_iterations(out: Path) -> int | None:
     """Return the number of iterations that a run was begun with, if it was begun."""
     if not (out / STATE_FILE).is_file():
         return None
-    return int(stored_run(out)["settings"]["iterations"])
+    return int(stored_header(out)["run"]["settings"]["iterations"])
 
 
 def _changes(words: Sequence[str]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ import numpy.typing as npt
 
 from colapipe.anatomy.images import load_scan, same_grid
 from colapipe.anatomy.intensity import normalise
+from colapipe.bids.sidecars import write_text
 from colapipe.contrasts import CONTRASTS, TISSUES
 from colapipe.errors import DatasetError, UsageError
 from colapipe.slices import (
@@ -224,26 +226,6 @@ def planes(scans: Scans, segment: Segment | None = None) -> Planes:
     return Planes(out, chosen, grid, box)
 
 
-@dataclass(frozen=True)
-class Sample:
-    """One slice with everything that is known of it.
-
-    Attributes
-    ----------
-    contrasts : ndarray, (M, 224, 224), float32 in [0, 1]
-        In the order of ``CONTRASTS``; zeros where ``available`` is False.
-    tissues : ndarray, (M, 3, 224, 224), float32 in [0, 1]
-        Per contrast that they came from.
-    masks : ndarray, (M, 224, 224), bool
-    available : tuple of str
-    """
-
-    contrasts: npt.NDArray[np.float32]
-    tissues: npt.NDArray[np.float32]
-    masks: npt.NDArray[np.bool_]
-    available: tuple[str, ...]
-
-
 class SliceStore:
     """The cached slices of some participants, read at random.
 
@@ -273,7 +255,6 @@ class SliceStore:
         self.index = [
             (name, row) for name, array in self.arrays.items() for row in range(len(array))
         ]
-
         self.folder = folder
         self._histograms: dict[str, npt.NDArray[np.float32]] = {}
 
@@ -283,6 +264,10 @@ class SliceStore:
     def available(self, position: int) -> tuple[str, ...]:
         """Return the contrasts that the participant of a slice has."""
         return tuple(self.entries[self.index[position][0]]["contrasts"])
+
+    def positions(self, name: str) -> list[int]:
+        """Return the positions of all slices of a participant and session."""
+        return [position for position, (owner, _) in enumerate(self.index) if owner == name]
 
     def neighbour(self, position: int, offset: int) -> int:
         """Return the position of the slice ``offset`` above; its own where there is none."""
@@ -314,7 +299,11 @@ class SliceStore:
         """
         name = self.index[position][0]
         if name not in self._histograms:
-            self._histograms[name] = _histograms(self.arrays[name], self.folder / name)
+            # Training alone needs them, so they are counted when it first asks, and kept.
+            path = self.folder / f"{name}.histograms.npy"
+            if not path.is_file():
+                _save(path, count_levels(self.arrays[name]))
+            self._histograms[name] = np.load(path)
         found = self._histograms[name][CONTRASTS.index(source), CONTRASTS.index(contrast)]
         return np.asarray(found)
 
@@ -322,30 +311,13 @@ class SliceStore:
         name, row = self.index[position]
         return np.asarray(self.arrays[name][row, plane])
 
-    def read(self, position: int) -> Sample:
-        """Return the slice at a position of :attr:`index`."""
-        name, row = self.index[position]
-        raw = np.asarray(self.arrays[name][row])
-        count = len(CONTRASTS)
-        scaled = raw[:-1].astype(np.float32) / np.float32(255)
-        return Sample(
-            contrasts=scaled[:count],
-            tissues=scaled[count:].reshape(count, 3, *raw.shape[1:]),
-            masks=(raw[-1][None] >> np.arange(count, dtype=np.uint8)[:, None, None] & 1).astype(
-                bool
-            ),
-            available=tuple(self.entries[name]["contrasts"]),
-        )
 
+def count_levels(array: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Return the histograms of a participant's planes, (M, M, 4, 256).
 
-def _histograms(array: npt.NDArray[np.uint8], stem: Path) -> npt.NDArray[np.float32]:
-    """Return the histograms of a participant, (M, M, 4, 256), from their file if there is one.
-
-    First axis: the contrast that mask and tissues came from; second: the contrast that is counted.
+    First axis: the contrast that mask and tissues came from; second: the contrast that is counted;
+    third: weighted by CSF, GM and WM, and by the brain.
     """
-    path = stem.with_name(f"{stem.name}.histograms.npy")
-    if path.is_file():
-        return np.asarray(np.load(path), dtype=np.float32)
     count = len(CONTRASTS)
     found = np.zeros((count, count, 4, 256), dtype=np.float32)
     for row in range(len(array)):
@@ -362,9 +334,6 @@ def _histograms(array: npt.NDArray[np.uint8], stem: Path) -> npt.NDArray[np.floa
                         levels, weights=weights[tissue], minlength=256
                     )
                 found[source, contrast, 3] += np.bincount(levels, minlength=256)
-    temporary = path.with_name(f".{path.name}")
-    np.save(temporary, found)
-    temporary.replace(path)
     return found
 
 
@@ -435,9 +404,7 @@ def build_cache(
             continue
         report(f"reading {scans.name}")
         found = planes(scans, segment)
-        temporary = folder / f".{scans.name}.npy"
-        np.save(temporary, found.array)
-        temporary.replace(folder / f"{scans.name}.npy")
+        _save(folder / f"{scans.name}.npy", found.array)
         entries[scans.name] = {
             "participant": scans.participant,
             "contrasts": [c for c in CONTRASTS if c in scans.images],
@@ -451,11 +418,16 @@ def build_cache(
         _write_index(folder, entries)  # of nobody: the caller knows who was expected
 
 
+def _save(path: Path, array: npt.NDArray[Any]) -> None:
+    # Several processes may make the same file at the same moment.
+    temporary = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
+    np.save(temporary, array)
+    temporary.replace(path)
+
+
 def _write_index(folder: Path, entries: dict[str, Any]) -> None:
-    temporary = folder / f".{INDEX_FILE}"
     content = {"format_version": INDEX_VERSION, "scans": entries}
-    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    temporary.replace(folder / INDEX_FILE)
+    write_text(folder / INDEX_FILE, json.dumps(content, indent=1))
 
 
 def cache_split(

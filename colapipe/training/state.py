@@ -33,13 +33,13 @@ def save_state(
     write_safetensors(folder / STATE_FILE, contiguous, {"training": json.dumps(header)})
 
 
-def stored_run(folder: Path) -> dict[str, Any]:
-    """Return what run a state belongs to: its recipe, settings and split."""
+def stored_header(folder: Path) -> dict[str, Any]:
+    """Return the header of a run's state; ``run`` in it says what run it is."""
     from safetensors import safe_open
 
     with safe_open(folder / STATE_FILE, framework="pt") as stream:
-        run: dict[str, Any] = json.loads(stream.metadata()["training"])["run"]
-    return run
+        header: dict[str, Any] = json.loads(stream.metadata()["training"])
+    return header
 
 
 def read_header(folder: Path, identity: dict[str, Any]) -> dict[str, Any]:
@@ -50,15 +50,11 @@ def read_header(folder: Path, identity: dict[str, Any]) -> dict[str, Any]:
     UsageError
         If the state belongs to a run with another configuration, other settings or another split.
     """
-    from safetensors import safe_open
-
-    path = folder / STATE_FILE
-    with safe_open(path, framework="pt") as stream:
-        header: dict[str, Any] = json.loads(stream.metadata()["training"])
+    header = stored_header(folder)
     if header["run"] != json.loads(json.dumps(identity)):
         raise UsageError(
-            f"{path}: belongs to a run with another configuration, other settings or "
-            "another split; repeat its options, or choose another --out"
+            f"{folder / STATE_FILE}: belongs to a run with another configuration, other settings "
+            "or another split; repeat its options, or choose another --out"
         )
     return header
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
+from torch import Tensor
 
-from colapipe.training.batches import fixed_batch
+from colapipe.training.batches import Batch, fixed_batch
 from colapipe.training.recipes import Recipe
 from colapipe.training.slices import SliceStore
 
@@ -26,20 +28,15 @@ def validate(
     The mean over participants of the PSNR of every twelfth of their slices together (data range
     1). ``colapipe-model evaluate`` has the figures to report.
     """
-    contrasts = recipe.preparation.contrasts
     scores: dict[str, list[float]] = {}
     for name in store.entries:
-        positions = [i for i, (owner, _) in enumerate(store.index) if owner == name]
+        positions = store.positions(name)
         positions = positions[min(every, len(positions)) // 2 :: every]
-        known = [contrast for contrast in contrasts if contrast in store.entries[name]["contrasts"]]
-        for target in known:
-            sources = [contrast for contrast in known if contrast != target]
+        for target, sources in _tasks(recipe, store, name):
             squares, voxels = 0.0, 0.0
             for first in range(0, len(positions), _AT_ONCE):
                 chosen = positions[first : first + _AT_ONCE]
-                batch = fixed_batch(store, chosen, recipe.preparation, target, sources)
-                batch = batch.to(device, next(recipe.network.parameters()).dtype)
-                image = recipe.estimate(batch).clamp(-1, 1)
+                batch, image = _synthesise(recipe, store, chosen, target, sources, device)
                 error = (image - batch.truth) / 2 * batch.mask
                 squares += float(error.square().sum())
                 voxels += float(batch.mask.sum())
@@ -57,16 +54,12 @@ def save_pictures(
     The middle slice of each of the first participants; errors from 0 (black) to 0.25 (white).
     """
     rows = []
-    contrasts = recipe.preparation.contrasts
     for name in list(store.entries)[:participants]:
-        positions = [i for i, (owner, _) in enumerate(store.index) if owner == name]
-        known = [contrast for contrast in contrasts if contrast in store.entries[name]["contrasts"]]
-        for target in known:
-            sources = [contrast for contrast in known if contrast != target]
+        positions = store.positions(name)
+        for target, sources in _tasks(recipe, store, name):
             middle = [positions[len(positions) // 2]]
-            batch = fixed_batch(store, middle, recipe.preparation, target, sources)
-            batch = batch.to(device, next(recipe.network.parameters()).dtype)
-            image = torch.where(batch.mask > 0, recipe.estimate(batch).clamp(-1, 1), -1.0)
+            batch, image = _synthesise(recipe, store, middle, target, sources, device)
+            image = torch.where(batch.mask > 0, image, -1.0)
             truth, synthetic = (
                 (x[0, 0].float().cpu().numpy() + 1) / 2 for x in (batch.truth, image)
             )
@@ -78,6 +71,28 @@ def save_pictures(
         temporary = path.with_name(f".{path.name}")
         Image.fromarray(grey).save(temporary, format="PNG")
         temporary.replace(path)
+
+
+def _tasks(recipe: Recipe, store: SliceStore, name: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield each contrast of a participant that the model knows, and all the others."""
+    there = store.entries[name]["contrasts"]
+    known = [contrast for contrast in recipe.preparation.contrasts if contrast in there]
+    for target in known:
+        yield target, [contrast for contrast in known if contrast != target]
+
+
+def _synthesise(
+    recipe: Recipe,
+    store: SliceStore,
+    positions: Sequence[int],
+    target: str,
+    sources: Sequence[str],
+    device: torch.device,
+) -> tuple[Batch, Tensor]:
+    """Return slices as they are shown, and what the model makes of them, in [-1, 1]."""
+    batch = fixed_batch(store, positions, recipe.preparation, target, sources)
+    batch = batch.to(device, next(recipe.network.parameters()).dtype)
+    return batch, recipe.estimate(batch).clamp(-1, 1)
 
 
 def _upright(panel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

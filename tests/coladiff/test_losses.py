@@ -22,11 +22,6 @@ from colapipe.coladiff.parametrisation import to_x0_eps
 from colapipe.coladiff.schedule import Schedule, posterior
 
 
-@pytest.fixture(scope="module")
-def schedule() -> Schedule:
-    return Schedule()
-
-
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(shape, generator=generator, dtype=torch.float64)

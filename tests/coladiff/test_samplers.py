@@ -21,16 +21,6 @@ from colapipe.coladiff.schedule import Schedule
 T = 1000
 
 
-@pytest.fixture(scope="module")
-def schedule() -> Schedule:
-    return Schedule()
-
-
-@pytest.fixture(scope="module")
-def without_signal() -> Schedule:
-    return Schedule(zero_terminal_snr=True)
-
-
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(shape, generator=generator, dtype=torch.float64)

@@ -69,15 +69,14 @@ def assert_same_model(one: Path, other: Path, kind: str = "coladiff") -> None:
 def test_the_cache_holds_normalised_slices_with_masks_and_tissues(cache: Path) -> None:
     store = SliceStore(cache)
     assert len(store) == 18
-    sample = store.read(0)
-    assert sample.available == ("T1w", "T2w", "FLAIR")
-    t1w, absent = CONTRASTS.index("T1w"), CONTRASTS.index("PDw")
-    assert sample.contrasts[t1w].shape == (224, 224)
-    inside = sample.masks[t1w]
-    assert 0.9 < sample.contrasts[t1w][inside].max() <= 1
-    assert not sample.contrasts[:, ~inside].any()
-    assert sample.tissues[t1w].sum(axis=0)[inside].mean() == pytest.approx(1, abs=0.01)
-    assert not sample.contrasts[absent].any() and not sample.masks[absent].any()
+    assert store.available(0) == ("T1w", "T2w", "FLAIR")
+    assert store.image(0, "T1w").shape == (224, 224)
+    inside = store.mask(0, "T1w")
+    assert 0.9 < store.image(0, "T1w")[inside].max() / 255 <= 1
+    assert not any(store.image(0, contrast)[~inside].any() for contrast in CONTRASTS)
+    tissues = store.tissues(0, "T1w") / 255
+    assert tissues.sum(axis=0)[inside].mean() == pytest.approx(1, abs=0.01)
+    assert not store.image(0, "PDw").any() and not store.mask(0, "PDw").any()
     assert {name for name, _ in SliceStore(cache, ("03",)).index} == {"sub-03"}
 
 
@@ -158,6 +157,7 @@ def test_a_batch_tells_nothing_of_its_target(cache: Path, tmp_path: Path) -> Non
     array[:, count + 3 * t1w : count + 3 * t1w + 3] = 77
     array[:, -1] |= 1 << t1w
     np.save(changed / "sub-01.npy", array)
+    (changed / "sub-01.histograms.npy").unlink(missing_ok=True)  # so that they are counted anew
     batches = [
         fixed_batch(SliceStore(folder), [2], PREPARATION, "T1w", ["T2w", "FLAIR"])
         for folder in (cache, changed)
