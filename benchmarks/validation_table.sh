@@ -24,8 +24,7 @@ train() { # NAME MINUTES OPTIONS...
     [ -f "$RUNS/$name/done" ] && return
     colapipe-model train --data "${DATA[@]}" --cache "$RUNS/slices" --out "$RUNS/$name" \
         --split $SPLITS/cola-tiny.json --name "$name" --cpu-minutes "$minutes" --batch-size 4 \
-        --precision bfloat16 --save-every 500 "$@" >> "$RUNS/$name.log" 2>&1
-    touch "$RUNS/$name/done"
+        --precision bfloat16 --save-every 500 "$@" >> "$RUNS/$name.log" 2>&1 && touch "$RUNS/$name/done"
 }
 
 # The cache first, so that the trainings share it.

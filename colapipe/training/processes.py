@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 import torch
@@ -94,6 +95,12 @@ def join_processes(device: str) -> tuple[Processes, torch.device]:
 
 
 def leave_processes() -> None:
-    """Leave the group again, so that no process waits for this one."""
+    """Leave the group again, so that no process waits for this one.
+
+    Models in ``DistributedDataParallel`` hold the group. Its threads end only with the last of
+    them: should that be while Python itself ends, they take the process down ("terminate called
+    without an active exception").
+    """
     if dist.is_initialized():
+        gc.collect()
         dist.destroy_process_group()

@@ -20,7 +20,7 @@ from colapipe.contrasts import CONTRASTS
 from colapipe.errors import DatasetError, UsageError
 from colapipe.training.baseline_recipes import MMGANRecipe, UNetRecipe
 from colapipe.training.loop import MODEL_FILE, Settings, Trainer
-from colapipe.training.processes import join_processes, leave_processes
+from colapipe.training.processes import Processes, join_processes, leave_processes
 from colapipe.training.recipes import CoLaDiffRecipe, Recipe, known_contrasts
 from colapipe.training.slices import SliceStore, cache_split
 from colapipe.training.split import Split, read_split
@@ -43,57 +43,68 @@ def train(options: argparse.Namespace, report: Callable[[str], None]) -> None:
     torch.set_num_threads(options.threads)
     processes, device = join_processes(options.device)
     try:
-        if not processes.first:
-            report = _silent
-        split = read_split(options.split)
-        folder = options.cache or options.out / "slices"
-        if processes.first:
-            cache_split(options.data, folder, (*split.train, *split.validation), report)
-        processes.wait()  # for the cache
-        store = SliceStore(folder, split.train)
-        validation = SliceStore(folder, split.validation)
-        if not len(store):
-            raise DatasetError(f"{folder}: holds none of the split's training participants")
-        there = known_contrasts(store)
-        if missing := sorted(set(options.contrasts or ()) - set(there)):
-            raise UsageError(f"--contrasts {missing[0]}: no training participant has it")
-        contrasts = tuple(c for c in CONTRASTS if c in (options.contrasts or there))
-        recipe = make_recipe(options.preset, contrasts, options.set, options.seed)
-        settings = _settings(options)
-        if options.cpu_minutes is not None:
-            count = _stored_iterations(options.out) or iterations_in(
-                60 * options.cpu_minutes, recipe, settings, store
-            )
-            settings = replace(settings, iterations=processes.largest(count))
-            report(f"{settings.iterations} iterations, about {options.cpu_minutes:g} CPU-minutes")
-            recipe = make_recipe(options.preset, contrasts, options.set, options.seed)
-        datasets = ", ".join(dataset.resolve().name for dataset in options.data)
-        words = options.training_data or f"{len(store.entries)} scan sessions of {datasets}"
-        trainer = Trainer(
-            options.out,
-            recipe,
-            settings,
-            store,
-            validation,
-            {
-                "name": options.name,
-                "preset": options.preset,
-                "training_data": words,
-                "licence": options.licence,
-            },
-            split,
-            report,
-            processes,
-            device,
-            _tensorboard(options) if processes.first else _ignore,
-        )
-        limit = math.inf if options.max_minutes is None else 60 * options.max_minutes
-        if trainer.run(options.save_every, limit):
-            report(f"done: {options.out / MODEL_FILE}")
-        else:
-            report("out of time; repeat the command to go on")
+        _train_together(options, report, processes, device)
     finally:
         leave_processes()
+
+
+def _train_together(
+    options: argparse.Namespace,
+    report: Callable[[str], None],
+    processes: Processes,
+    device: torch.device,
+) -> None:
+    """Train as one of the processes; a call of its own, so that no model outlives their group."""
+    if not processes.first:
+        report = _silent
+    split = read_split(options.split)
+    folder = options.cache or options.out / "slices"
+    if processes.first:
+        cache_split(options.data, folder, (*split.train, *split.validation), report)
+    processes.wait()  # for the cache
+    store = SliceStore(folder, split.train)
+    validation = SliceStore(folder, split.validation)
+    if not len(store):
+        raise DatasetError(f"{folder}: holds none of the split's training participants")
+    there = known_contrasts(store)
+    if missing := sorted(set(options.contrasts or ()) - set(there)):
+        raise UsageError(f"--contrasts {missing[0]}: no training participant has it")
+    contrasts = tuple(c for c in CONTRASTS if c in (options.contrasts or there))
+    recipe = make_recipe(options.preset, contrasts, options.set, options.seed)
+    settings = _settings(options)
+    if options.cpu_minutes is not None:
+        count = _stored_iterations(options.out) or iterations_in(
+            60 * options.cpu_minutes, recipe, settings, store
+        )
+        settings = replace(settings, iterations=processes.largest(count))
+        report(f"{settings.iterations} iterations, about {options.cpu_minutes:g} CPU-minutes")
+        recipe = make_recipe(options.preset, contrasts, options.set, options.seed)
+    datasets = ", ".join(dataset.resolve().name for dataset in options.data)
+    words = options.training_data or f"{len(store.entries)} scan sessions of {datasets}"
+    trainer = Trainer(
+        options.out,
+        recipe,
+        settings,
+        store,
+        validation,
+        {
+            "name": options.name,
+            "preset": options.preset,
+            "training_data": words,
+            "licence": options.licence,
+        },
+        split,
+        report,
+        processes,
+        device,
+        _tensorboard(options) if processes.first else _ignore,
+    )
+    limit = math.inf if options.max_minutes is None else 60 * options.max_minutes
+    if trainer.run(options.save_every, limit):
+        report(f"done: {options.out / MODEL_FILE}")
+    else:
+        report("out of time; repeat the command to go on")
+    processes.wait()  # all leave together
 
 
 def make_recipe(
