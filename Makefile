@@ -75,8 +75,9 @@ coverage: $(READY) ## Run the tests and say which lines they reach
 	    --cov --cov-report=term-missing:skip-covered
 
 # mypy takes a package for one folder. build/types is the package as it is installed, made of links.
-lint: $(READY) ## Check style (ruff) and types (mypy)
+lint: $(READY) ## Check style (ruff), types (mypy) and the Dockerfile (hadolint)
 	$(BIN)/ruff check .
+	$(BIN)/hadolint Dockerfile
 	rm -rf build/types
 	mkdir -p build/types/colapipe
 	ln -s $(CURDIR)/colapipe/* $(CURDIR)/{workflows,interfaces,bids_templates} build/types/colapipe/
