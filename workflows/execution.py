@@ -7,6 +7,7 @@ import multiprocessing
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from nipype import config
 from nipype.pipeline.engine import Workflow
@@ -17,6 +18,13 @@ from colapipe.resources import Resources
 from colapipe.workflows.plugins.multiproc import LocalPlugin, send_to_log
 
 logger = logging.getLogger("colapipe")
+
+
+def ask_quietly() -> None:
+    """Set Nipype up for questions about what is cached, without a run and its log."""
+    config.set("execution", "check_version", "false")
+    config.set("execution", "hash_method", "content")
+    logging.getLogger("nipype").setLevel(logging.ERROR)
 
 
 def configure_nipype(crash_dir: Path, log_file: Path, *, stop_on_first_crash: bool) -> None:
@@ -37,20 +45,44 @@ def configure_nipype(crash_dir: Path, log_file: Path, *, stop_on_first_crash: bo
     send_to_log(log_file, logging.INFO)
 
 
+class Executor(Protocol):
+    """A plugin of Nipype's that this app can run a workflow with.
+
+    Attributes
+    ----------
+    failures : list of Failure
+        Nodes that failed; those after them did not run.
+    gpus : int
+        How many nodes may use a GPU at once; 0 leaves the synthesis to the CPU.
+    """
+
+    failures: list[Failure]
+    gpus: int
+
+    def close(self) -> None:
+        """End whatever still runs; after a run that ended by itself there is nothing."""
+
+
+def local_executor(resources: Resources, log_file: Path) -> LocalPlugin:
+    """Return the executor that runs nodes on this machine, within these resources."""
+    for name in ("OMP", "OPENBLAS", "MKL"):
+        os.environ[f"{name}_NUM_THREADS"] = str(resources.threads)
+    os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = str(resources.threads)
+    # Workers fork from a server that has these loaded: they start in milliseconds.
+    multiprocessing.set_forkserver_preload(["nipype.pipeline.plugins.multiproc"])
+    return LocalPlugin(resources, log_file)
+
+
 def execute(
-    workflow: Workflow,
-    resources: Resources,
-    log_file: Path,
-    on_node: Callable[[str, str], None],
+    workflow: Workflow, plugin: Executor, on_node: Callable[[str, str], None]
 ) -> list[Failure]:
     """Run a workflow to its end, whatever fails on the way.
 
     Parameters
     ----------
     workflow : Workflow
-    resources : Resources
-    log_file : Path
-        For the words of worker processes.
+    plugin : Executor
+        Runs the nodes: `local_executor`, or any plugin of Nipype's with the same attributes.
     on_node : callable
         Told the full name of a node and ``start``, ``end`` or ``exception``.
 
@@ -64,21 +96,8 @@ def execute(
     ReadWriteError
         If the disk is full.
     """
-    for name in ("OMP", "OPENBLAS", "MKL"):
-        os.environ[f"{name}_NUM_THREADS"] = str(resources.threads)
-    os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = str(resources.threads)
-    # Workers fork from a server that has these loaded: they start in milliseconds.
-    multiprocessing.set_forkserver_preload(["nipype.pipeline.plugins.multiproc"])
-    plugin = LocalPlugin(
-        {
-            "n_procs": resources.nprocs,
-            "memory_gb": resources.mem_gb,
-            "n_gpu_procs": max(1, resources.gpus),
-            "raise_insufficient": False,
-            "status_callback": lambda node, status: on_node(node.fullname, status),
-        },
-        log_file,
-    )
+    # Nipype's own attribute, which it takes from the plugin's arguments.
+    plugin._status_callback = lambda node, status: on_node(node.fullname, status)  # type: ignore[attr-defined]
     try:
         workflow.run(plugin=plugin)
     except OSError as err:
@@ -90,4 +109,6 @@ def execute(
         if not plugin.failures:
             raise
         logger.debug("some nodes failed", exc_info=True)
+    finally:
+        plugin.close()
     return plugin.failures

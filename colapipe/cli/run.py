@@ -275,7 +275,7 @@ def _execute(
     from colapipe.workflows.base import init_colapipe_wf
     from colapipe.workflows.cache import count_nodes
     from colapipe.workflows.engines import load_engine
-    from colapipe.workflows.execution import configure_nipype, execute
+    from colapipe.workflows.execution import configure_nipype, execute, local_executor
     from colapipe.workflows.run import Run
 
     log_dir = Path(about["log_dir"])
@@ -309,7 +309,7 @@ def _execute(
     if done == total:
         return []
     with screen.progress(total) as on_node:
-        return execute(workflow, resources, log_dir / "colapipe.log", on_node)
+        return execute(workflow, local_executor(resources, log_dir / "colapipe.log"), on_node)
 
 
 def _finish(

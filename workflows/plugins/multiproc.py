@@ -15,22 +15,31 @@ from typing import Any
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin, run_node
 
 from colapipe.failures import Failure
+from colapipe.resources import Resources
+from colapipe.workflows.plugins.failures import KeepsFailures
 
 
-class LocalPlugin(MultiProcPlugin):
+class LocalPlugin(KeepsFailures, MultiProcPlugin):
     """Run nodes on this machine, in processes that start clean.
 
     Parameters
     ----------
-    plugin_args : dict
-        As for MultiProc.
+    resources : Resources
     log_file : Path
         Where workers write what Nipype says, instead of onto the terminal.
     """
 
-    def __init__(self, plugin_args: dict[str, Any], log_file: Path) -> None:
-        super().__init__(plugin_args=plugin_args)
+    def __init__(self, resources: Resources, log_file: Path) -> None:
+        super().__init__(
+            plugin_args={
+                "n_procs": resources.nprocs,
+                "memory_gb": resources.mem_gb,
+                "n_gpu_procs": max(1, resources.gpus),
+                "raise_insufficient": False,
+            }
+        )
         self.failures: list[Failure] = []
+        self.gpus = resources.gpus
         self._log_file = log_file
         # The pool that MultiProc has made is empty still: workers start with the first node.
         self.pool: ProcessPoolExecutor = self._make_pool()
@@ -68,12 +77,9 @@ class LocalPlugin(MultiProcPlugin):
             result = {"result": None, "traceback": format_exception(err), "taskid": taskid}
         self._taskresult[taskid] = result
 
-    def _report_crash(self, node: Any, result: dict[str, Any] | None = None) -> str:
-        crash_file: str = super()._report_crash(node, result=result)
-        traceback = (result or {}).get("traceback") or ""
-        text = traceback if isinstance(traceback, str) else "".join(traceback)
-        self.failures.append(Failure(str(node.fullname), text, Path(crash_file)))
-        return crash_file
+    def close(self) -> None:
+        """End the workers."""
+        self.pool.shutdown(cancel_futures=True)
 
 
 def start_worker(folder: str, log_file: str) -> None:
