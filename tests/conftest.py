@@ -1,5 +1,8 @@
 """What every test can rely on: one thread, no network calls at import, and the optional extras.
 
+The fixtures at the end run the app as a user does, on small simulated data, with a model of no
+worth.
+
 Tests that need something a fresh machine may lack (FSL, SLURM, Chromium, the real scans) say so
 with a marker and are skipped, with the reason, where it is missing.
 """
@@ -13,8 +16,12 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["NIPYPE_NO_ET"] = "1"
 
+import dataclasses
+import hashlib
 import shutil
 import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -46,13 +53,18 @@ def _missing_fsl() -> str | None:
 
 
 def _missing_slurm() -> str | None:
-    if shutil.which("sbatch") is None or shutil.which("sinfo") is None:
-        return "SLURM is not here: no sbatch and sinfo in PATH"
-    try:
-        answer = subprocess.run(["sinfo", "--noheader"], capture_output=True, timeout=10)
-    except subprocess.TimeoutExpired:
-        return "SLURM does not answer: sinfo took longer than 10 s"
-    return None if answer.returncode == 0 else "SLURM does not answer: sinfo failed"
+    if os.environ.get("COLAPIPE_TEST_SLURM"):
+        try:
+            answer = subprocess.run(["sinfo", "--noheader"], capture_output=True, timeout=30)
+        except (FileNotFoundError, subprocess.TimeoutExpired) as err:
+            return f"COLAPIPE_TEST_SLURM is set, but SLURM does not answer: {err}"
+        return None if answer.returncode == 0 else "COLAPIPE_TEST_SLURM is set, but sinfo failed"
+    # Otherwise tests/slurm starts a SLURM of its own.
+    if os.geteuid() != 0:
+        return "only root can start a SLURM; COLAPIPE_TEST_SLURM=1 takes the one of this machine"
+    if shutil.which("slurmctld") is None and shutil.which("apt-get") is None:
+        return "SLURM is not here: no slurmctld in PATH, and no apt-get to install it with"
+    return None
 
 
 def _missing_chromium() -> str | None:
@@ -85,3 +97,74 @@ def shared_data() -> Path:
     if reason := _missing_shared_data():
         pytest.skip(reason)
     return shared_data_folder()
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a run left: exit code and everything it printed."""
+
+    code: int
+    text: str
+
+
+@pytest.fixture(scope="session")
+def app() -> Callable[..., Result]:
+    """Run ``colapipe`` in a process of its own; every argument is turned into text."""
+
+    def run(*arguments: object, prefix: tuple[str, ...] = (), **environment: str) -> Result:
+        done = subprocess.run(
+            [*prefix, sys.executable, "-m", "colapipe.cli.app", *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            # Against hanging only.
+            timeout=900,
+            env={**os.environ, "COLUMNS": "200", **environment},
+        )
+        return Result(done.returncode, done.stdout)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def nano(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model of a few thousand parameters that knows all contrasts."""
+    from colapipe.coladiff.presets import write_nano_checkpoint
+
+    return write_nano_checkpoint(tmp_path_factory.mktemp("model") / "nano.safetensors")
+
+
+@pytest.fixture(scope="session")
+def quick(nano: Path) -> list[object]:
+    """Options of a run that is quick and needs no network of its own to find brains."""
+    return [
+        "participant",
+        *("--engine", "builtin"),
+        *("--skull-strip", "skip"),
+        *("--model", nano),
+        "--sloppy",
+        "--skip-bids-validation",
+    ]
+
+
+@pytest.fixture(scope="session")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three brain-extracted participants at 3 mm; the second lacks T2w, the third FLAIR."""
+    pytest.importorskip("nilearn")
+    from colapipe.phantom import simulate_dataset
+
+    return simulate_dataset(tmp_path_factory.mktemp("simulated") / "raw", resolution=3, head=False)
+
+
+@pytest.fixture(scope="session")
+def fingerprints() -> Callable[..., dict[str, str]]:
+    """Hash the files of a folder that match a pattern, by their path in it."""
+
+    def take(folder: Path, pattern: str = "sub-*/**/*") -> dict[str, str]:
+        return {
+            path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(folder.glob(pattern))
+            if path.is_file()
+        }
+
+    return take

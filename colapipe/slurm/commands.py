@@ -1,0 +1,204 @@
+"""SLURM's own commands, called again where trouble passes; silence is no answer."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from colapipe.errors import ColapipeError, MissingToolError
+
+logger = logging.getLogger("colapipe")
+
+TEMPORARY = (
+    "Socket timed out",
+    "Unable to contact slurm controller",
+    "Unable to confirm allocation",
+    "temporarily unable",
+    "temporarily unavailable",
+    "not available at the moment",
+    "Connection refused",
+    "Connection timed out",
+    "Transport endpoint is not connected",
+    "Zero Bytes were transmitted",
+)
+"""Parts of messages about trouble that passes."""
+
+_SECONDS = 120
+"""A command that takes longer hangs; SLURM's own longest time limit is below this."""
+
+
+class SlurmError(ColapipeError):
+    """SLURM refuses a job or does not answer; the message has its own words."""
+
+    exit_code = 69
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How often a command is tried that fails for a reason that passes.
+
+    Parameters
+    ----------
+    tries : int
+    pause : float
+        Seconds before the second try; each further pause is twice as long, at most a minute.
+    """
+
+    tries: int = 6
+    pause: float = 2.0
+
+
+def submit(arguments: Sequence[str], cwd: Path, retry: Retry | None = None) -> str:
+    """Submit a job and return its number.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        Options, script and arguments of the script.
+    cwd : Path
+        Where the job starts.
+    retry : Retry, optional
+
+    Raises
+    ------
+    SlurmError
+        With ``sbatch``'s own words.
+    MissingToolError
+        If there is no ``sbatch``.
+    """
+    # Where sbatch heard no answer, the job may be in the queue all the same: its mark tells.
+    mark = f"colapipe-{uuid.uuid4().hex}"
+    command = ["sbatch", "--parsable", f"--comment={mark}", *arguments]
+
+    def attempt(number: int) -> str:
+        found = _find(mark) if number else ""
+        if found:
+            return found
+        # Ctrl-C is for this process: what sbatch has begun, it ends, and the job is known.
+        process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            output, errors = process.communicate(timeout=_SECONDS)
+        except BaseException:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                output, _ = process.communicate(timeout=20)
+                cancel([_job_number(output)])
+            process.kill()
+            raise
+        if process.returncode != 0:
+            raise SlurmError(errors.strip() or f"sbatch ended with {process.returncode}")
+        return _job_number(output)
+
+    return _try(attempt, "sbatch", retry or Retry())
+
+
+def queue(retry: Retry | None = None) -> dict[str, str]:
+    """Return this user's jobs that are in the queue, with their states.
+
+    Returns
+    -------
+    dict
+        ``12`` or, for a task of an array, ``12_3``, to ``PENDING``, ``RUNNING`` and so on.
+
+    Raises
+    ------
+    SlurmError
+        If there is no answer. That says nothing about any job.
+    """
+    lines = _run(
+        ["squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i %T"],
+        retry or Retry(),
+    ).splitlines()
+    return dict(line.split(maxsplit=1) for line in lines if line.strip())
+
+
+def cancel(jobs: Iterable[str]) -> None:
+    """Cancel jobs; those that have ended already do not matter.
+
+    Raises
+    ------
+    SlurmError
+    """
+    numbers = [job for job in jobs if job]
+    if numbers:
+        _run(["scancel", "--quiet", *numbers], Retry(tries=3, pause=1.0))
+
+
+def largest_array() -> int:
+    """Return how many tasks one array may have; 1000, SLURM's own default, if nobody says."""
+    with contextlib.suppress(ColapipeError):
+        found = re.search(r"^MaxArraySize\s*=\s*(\d+)", _run(["scontrol", "show", "config"]), re.M)
+        if found:
+            # Numbers of tasks are below it, and ours start with 1.
+            return max(1, int(found[1]) - 1)
+    return 1000
+
+
+def _find(mark: str) -> str:
+    """Return the number of the job with this comment, or nothing."""
+    with contextlib.suppress(SlurmError):
+        command = ["squeue", "--noheader", f"--user={os.getuid()}", "--format=%F %k"]
+        for line in _run(command, Retry(tries=2)).splitlines():
+            if line.split()[1:] == [mark]:
+                return line.split()[0]
+    return ""
+
+
+def _job_number(output: str) -> str:
+    """Return the job's number from ``--parsable`` output, which may name the cluster, too."""
+    lines = output.strip().splitlines()
+    return lines[-1].partition(";")[0] if lines else ""
+
+
+def _run(command: Sequence[str], retry: Retry | None = None) -> str:
+    def attempt(_: int) -> str:
+        done = subprocess.run(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+        )
+        if done.returncode != 0:
+            words = done.stderr.strip() or f"{command[0]} ended with {done.returncode}"
+            raise SlurmError(words)
+        return done.stdout
+
+    return _try(attempt, command[0], retry or Retry(tries=1))
+
+
+def _try(attempt: Callable[[int], str], program: str, retry: Retry) -> str:
+    """Call until it succeeds, fails for a reason that stays, or was called often enough."""
+    for number in range(retry.tries):
+        try:
+            return attempt(number)
+        except FileNotFoundError as err:
+            raise MissingToolError(
+                f"{program} was not found; expected SLURM's commands on PATH. Start this on a "
+                "machine that may submit jobs, a login node for example."
+            ) from err
+        except (SlurmError, subprocess.TimeoutExpired) as err:
+            passes = isinstance(err, subprocess.TimeoutExpired) or any(
+                words.lower() in str(err).lower() for words in TEMPORARY
+            )
+            if not passes or number + 1 == retry.tries:
+                raise SlurmError(f"{program}: {err}") from err
+            pause = min(60.0, retry.pause * 2**number)
+            logger.warning("%s: %s; trying again in %.0f s", program, err, pause)
+            time.sleep(pause)
+    raise SlurmError(f"{program}: was not tried")
