@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,16 @@ _LAST_LINE = re.compile(r"^\s*(?:[A-Za-z_][\w.]*\.)?([A-Z]\w*)(?::\s+(.*))?$")
 _NODE = re.compile(
     r"^colapipe\.sub_([a-zA-Z0-9+]+?)(?:_ses_([a-zA-Z0-9+]+))?(?:_wf\b|_report$|_outputs$)"
 )
+_FAULT = "a fault in a program or a library"
+_MEANINGS = {
+    "SIGKILL": "most likely for want of memory (--mem and --nprocs say how much runs at once)",
+    "SIGSEGV": _FAULT,
+    "SIGBUS": _FAULT,
+    "SIGILL": "an instruction that this processor does not know",
+    "SIGABRT": _FAULT,
+    "SIGFPE": _FAULT,
+    "SIGXCPU": "the limit of CPU time",
+}
 
 
 @dataclass(frozen=True)
@@ -60,3 +71,27 @@ def last_words(traceback: str) -> str:
             ours = "colapipe.errors." in lines[number]
             return words if ours and words else f"{match[1]}: {words}".rstrip(": ")
     return lines[-1].strip() if lines else "it left no message"
+
+
+def describe_exit(code: int) -> tuple[str, str]:
+    """Return the name and the meaning of the exit code of a process that left no result.
+
+    Parameters
+    ----------
+    code : int
+        Negative for a signal, as `subprocess` has it; shells add 128 instead.
+
+    Examples
+    --------
+    >>> describe_exit(-11)
+    ('SIGSEGV', 'was ended by SIGSEGV, a fault in a program or a library')
+    >>> describe_exit(3)
+    ('3', 'ended with exit code 3')
+    """
+    number = -code if code < 0 else code - 128
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        return str(code), f"ended with exit code {code}"
+    meaning = _MEANINGS.get(name, "")
+    return name, f"was ended by {name}" + (f", {meaning}" if meaning else "")

@@ -102,6 +102,24 @@ def visible_gpus(root: Path | str = "/") -> list[str]:
     return gpus
 
 
+def count_oom_kills(root: Path | str = "/") -> int:
+    """Return how many processes of this control group the kernel has ended for want of memory.
+
+    Read from ``memory.events`` or ``memory.oom_control``; 0 where neither is there.
+
+    Parameters
+    ----------
+    root : Path
+        As for :func:`available_cpus`.
+    """
+    for folder in _cgroup_folders(Path(root), "memory"):
+        for name in ("memory.events", "memory.oom_control"):
+            found = re.search(r"^oom_kill (\d+)$", _read(folder / name) or "", re.M)
+            if found:
+                return int(found[1])
+    return 0
+
+
 def parse_memory(text: str) -> float:
     """Return an amount of memory in GB.
 
@@ -211,12 +229,13 @@ class Resources:
     nprocs : int
         CPUs.
     mem_gb : float
-    gpus : int
+    gpus : tuple of str
+        Devices, as ``CUDA_VISIBLE_DEVICES`` takes them.
     threads : int
         Threads of one process.
     """
 
     nprocs: int
     mem_gb: float
-    gpus: int
+    gpus: tuple[str, ...]
     threads: int

@@ -18,6 +18,13 @@ from nipype.interfaces.base import (
 )
 
 from colapipe.errors import ParticipantError
+from colapipe.failures import describe_exit
+
+_GPU_WORDS = ("CUDA", "cuda", "cuDNN", "CUDNN", "CUBLAS", "NVIDIA")
+
+
+class GPUError(ParticipantError):
+    """The GPU that was given cannot be used; nothing says that the CPU could not do it."""
 
 
 class _SynthesiseInput(CommandLineInputSpec):
@@ -61,7 +68,10 @@ class Synthesise(CommandLine):
 
     def _run_interface(self, runtime: Any, *args: Any, **kwargs: Any) -> Any:
         write_request(self.inputs, Path(runtime.cwd))
-        return super()._run_interface(runtime, *args, **kwargs)
+        runtime = super()._run_interface(runtime, *args, **kwargs)
+        if runtime.returncode == 0:
+            runtime.gpu_memory_gb = gpu_memory_gb(Path(runtime.cwd) / "info.json")
+        return runtime
 
     @property
     def cmdline(self) -> str:
@@ -70,7 +80,11 @@ class Synthesise(CommandLine):
     def raise_exception(self, runtime: Any) -> None:
         """Pass on the model's own words instead of the command that it was called with."""
         lines = [line for line in (runtime.stderr or "").splitlines() if line.strip()]
-        raise ParticipantError(lines[-1] if lines else f"exit code {runtime.returncode}")
+        name, words = describe_exit(runtime.returncode)
+        if name.startswith("SIG") or not lines:
+            raise ParticipantError(f"colapipe-model synth {words}")
+        on_gpu = self.inputs.use_gpu and any(word in lines[-1] for word in _GPU_WORDS)
+        raise (GPUError if on_gpu else ParticipantError)(lines[-1])
 
     def _list_outputs(self) -> dict[str, str]:
         # Called by Nipype in the node's folder.
@@ -102,7 +116,8 @@ def write_request(given: Any, cwd: Path) -> None:
             "steps": given.steps,
             "samples": given.samples,
             "seed": given.seed,
-            "device": given.device,
+            # The node sees one GPU, whatever its number is outside.
+            "device": "cuda" if given.use_gpu else given.device,
             "threads": given.num_threads,
             "batch_size": given.batch_size,
         },
@@ -114,3 +129,21 @@ def write_request(given: Any, cwd: Path) -> None:
     }
     text = json.dumps(request, indent=1)
     (cwd / "request.json").write_text(text, encoding="utf-8")
+
+
+def gpu_memory_gb(info: Path) -> float | None:
+    """Return the most GPU memory that a synthesis held, or None for one on the CPU."""
+    peak = json.loads(info.read_text(encoding="utf-8")).get("peak_gpu_memory_bytes")
+    return None if peak is None else peak / 1024**3
+
+
+def may_leave_gpu(node: Any) -> bool:
+    """Say whether the user left it to the app where a node synthesises (``--device auto``)."""
+    return bool(node.inputs.device == "auto")
+
+
+def leave_gpu(node: Any, threads: int) -> None:
+    """Let a node of this interface use the CPU, with this many threads."""
+    node.inputs.use_gpu = False
+    node.inputs.device = "cpu"
+    node.inputs.num_threads = node.n_procs = threads

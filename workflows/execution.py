@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +13,8 @@ from nipype.pipeline.engine import Workflow
 from colapipe.errors import ColapipeError, ReadWriteError
 from colapipe.failures import Failure
 from colapipe.resources import Resources
-from colapipe.workflows.plugins.multiproc import LocalPlugin, send_to_log
+from colapipe.workflows.plugins.multiproc import LocalPlugin
+from colapipe.workflows.plugins.worker import send_to_log
 
 logger = logging.getLogger("colapipe")
 
@@ -63,14 +62,20 @@ class Executor(Protocol):
         """End whatever still runs; after a run that ended by itself there is nothing."""
 
 
-def local_executor(resources: Resources, log_file: Path) -> LocalPlugin:
-    """Return the executor that runs nodes on this machine, within these resources."""
-    for name in ("OMP", "OPENBLAS", "MKL"):
-        os.environ[f"{name}_NUM_THREADS"] = str(resources.threads)
-    os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = str(resources.threads)
-    # Workers fork from a server that has these loaded: they start in milliseconds.
-    multiprocessing.set_forkserver_preload(["nipype.pipeline.plugins.multiproc"])
-    return LocalPlugin(resources, log_file)
+def local_executor(
+    resources: Resources, log_file: Path, warn: Callable[[str], None]
+) -> LocalPlugin:
+    """Return the executor that runs nodes on this machine, within these resources.
+
+    Parameters
+    ----------
+    resources : Resources
+    log_file : Path
+        For the words of worker processes; the table of what nodes consumed is written beside it.
+    warn : callable
+        Says a sentence to the person at the keyboard.
+    """
+    return LocalPlugin(resources, log_file, warn)
 
 
 def execute(

@@ -69,6 +69,8 @@ def init_synthesis_wf(
     outputnode = Node(
         IdentityInterface(fields=["mean", "std", "info", "scores"]), name="outputnode"
     )
+    # A GPU node must ask for one CPU: Nipype counts its GPU slots in CPUs.
+    threads = 1 if run.use_gpu else run.threads
     sources = Node(
         Merge(len(target.sources)), name="sources", run_without_submitting=True, mem_gb=0.1
     )
@@ -89,11 +91,10 @@ def init_synthesis_wf(
             seed=settings.seed,
             device=settings.device,
             use_gpu=run.use_gpu,
-            num_threads=run.threads,
+            num_threads=threads,
         ),
         name="synthesise",
-        # A GPU node must ask for one CPU: Nipype counts its GPU slots in CPUs.
-        n_procs=1 if run.use_gpu else run.threads,
+        n_procs=threads,
         mem_gb=2.5,
     )
     paste = Node(PasteBack(), name="paste_back", mem_gb=1)

@@ -238,6 +238,13 @@ def describe_participant(
     }
 
 
+def choose_gpus(device: str) -> tuple[str, ...]:
+    """Return the GPUs that ``--device`` names, as ``CUDA_VISIBLE_DEVICES`` takes them."""
+    gpus = () if device == "cpu" else tuple(visible_gpus())
+    number = device.partition(":")[2]
+    return (gpus[int(number)],) if number else gpus
+
+
 def plan_resources(settings: Settings) -> Resources:
     """Return the CPUs, memory, GPUs and threads that this run plans with."""
     nprocs = settings.nprocs or available_cpus()
@@ -245,7 +252,7 @@ def plan_resources(settings: Settings) -> Resources:
     return Resources(
         nprocs=nprocs,
         mem_gb=settings.mem_gb or available_memory_gb(),
-        gpus=0 if settings.device == "cpu" else len(visible_gpus()),
+        gpus=choose_gpus(settings.device),
         threads=min(threads, nprocs),
     )
 
@@ -295,7 +302,7 @@ def _execute(
             engine_version=engine_version,
             model=model,
             threads=resources.threads,
-            use_gpu=resources.gpus > 0,
+            use_gpu=bool(resources.gpus),
             described=described,
         ),
         work_folder(settings),
@@ -303,13 +310,14 @@ def _execute(
     done, total = count_nodes(workflow)
     screen.say(
         f"{resources.nprocs} CPU(s), {resources.threads} thread(s) a process, "
-        f"{resources.mem_gb:.1f} GB, {resources.gpus} GPU(s)"
+        f"{resources.mem_gb:.1f} GB, {len(resources.gpus)} GPU(s)"
     )
     screen.say(f"{done} of {total} nodes are cached, {total - done} will run")
     if done == total:
         return []
     with screen.progress(total) as on_node:
-        return execute(workflow, local_executor(resources, log_dir / "colapipe.log"), on_node)
+        plugin = local_executor(resources, log_dir / "colapipe.log", screen.warn)
+        return execute(workflow, plugin, on_node)
 
 
 def _finish(

@@ -18,7 +18,7 @@ class KeepsFailures:
     def _report_crash(self, node: Any, result: dict[str, Any] | None = None) -> str:
         lines = traceback_lines(result)
         # Nipype adds lines of its own to this list; a string would end the whole run here.
-        result = {"result": None, **(result or {}), "traceback": lines}
+        result = {"result": None, **(result or {}), "traceback": list(lines)}
         crash_file: str = super()._report_crash(node, result=result)  # type: ignore[misc]
         self.failures.append(Failure(str(node.fullname), "".join(lines), Path(crash_file)))
         return crash_file

@@ -1,0 +1,50 @@
+"""The server that the processes of nodes are forked from, with their libraries loaded already."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from multiprocessing import forkserver
+
+from colapipe.workflows.plugins.worker import THREAD_LIMITS
+
+PRELOADED = [
+    "colapipe.evaluation.scores",
+    "colapipe.interfaces.anatomy",
+    "colapipe.interfaces.bids",
+    "colapipe.interfaces.builtin",
+    "colapipe.interfaces.evaluation",
+    "colapipe.interfaces.report",
+    "colapipe.interfaces.slices",
+    "colapipe.interfaces.synthesis",
+    "colapipe.anatomy.registration",
+    "colapipe.anatomy.resample",
+    "colapipe.anatomy.tissue",
+    "colapipe.report.page",
+    "colapipe.slices",
+    "colapipe.workflows.plugins.worker",
+]
+"""What the server has loaded that processes fork from. Not torch: its users have own processes."""
+
+
+def start_server() -> None:
+    """Start the server that the processes of nodes are forked from.
+
+    A process forked from this one could not use a GPU, and would inherit its threads.
+    """
+    multiprocessing.set_forkserver_preload(PRELOADED)
+    # Libraries that the server loads start no threads; those of a node do, within its share.
+    before = {name: os.environ.get(name) for name in THREAD_LIMITS}
+    os.environ.update(dict.fromkeys(THREAD_LIMITS, "1"))
+    # A Ctrl-C is for the app, which ends its nodes. A blocked signal stays so in the server.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
