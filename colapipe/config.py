@@ -13,6 +13,7 @@ from colapipe.errors import UsageError
 
 MODES = ("full", "preproc-only", "synth-only")
 ENGINES = ("auto", "fsl", "builtin")
+CLEANINGS = ("never", "success", "before")
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,15 @@ class Settings:
         Memory to plan with, in GB; None is what this process may really use.
     work_dir : Path
         Nipype's working directory, absolute.
+    clean_workdir : str
+        When the dataset's part of the working directory is emptied: ``never``, ``before`` the run
+        or after its ``success``.
+    use_plugin : Path or None
+        YAML that names a Nipype plugin and its arguments.
+    slurm : Path or None
+        YAML with what a cluster wants to know; the run is submitted as SLURM jobs.
+    slurm_dry_run, slurm_failed : bool
+        Write the job scripts only; submit only the tasks again that failed.
     """
 
     bids_dir: Path
@@ -87,6 +97,11 @@ class Settings:
     omp_nthreads: int | None = None
     mem_gb: float | None = None
     work_dir: Path = Path("work")
+    clean_workdir: str = "never"
+    use_plugin: Path | None = None
+    slurm: Path | None = None
+    slurm_dry_run: bool = False
+    slurm_failed: bool = False
     dry_run: bool = False
     sloppy: bool = False
     stop_on_first_crash: bool = False
@@ -115,7 +130,7 @@ def _toml_value(value: Any) -> str:
     return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007F")
 
 
-_PATHS = {"bids_dir", "out_dir", "bids_filter_file", "model", "work_dir"}
+PATHS = ("bids_dir", "out_dir", "bids_filter_file", "model", "work_dir", "use_plugin", "slurm")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -158,7 +173,7 @@ def _typed(path: Path, key: str, annotation: str, value: Any) -> Any:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return float(value)
     elif isinstance(value, str):
-        return Path(value) if key in _PATHS else value
+        return Path(value) if key in PATHS else value
     raise UsageError(
         f"--config-file {path}: {key} = {value!r} is not of the type {annotation!r} it must have."
     )

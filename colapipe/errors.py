@@ -75,3 +75,9 @@ class ReadWriteError(ColapipeError):
     """Reading or writing failed, a full disk included."""
 
     exit_code = 74
+
+
+class LockedError(ColapipeError):
+    """Another run works on the same participant in the same folder."""
+
+    exit_code = 75

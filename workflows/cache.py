@@ -27,23 +27,28 @@ def prepare_graph(workflow: Workflow) -> Any:
     return graph
 
 
-def count_nodes(workflow: Workflow) -> tuple[int, int]:
+def count_nodes(workflow: Workflow, *, forget: bool = True) -> tuple[int, int]:
     """Return how many nodes are done already, and how many there are.
 
-    A node is done if all before it are, its inputs are what they were, and its files are there. A
-    node whose files are gone loses its result here, so that it runs again: Nipype would take its
-    word for it.
+    A node is done if all before it are, its inputs are what they were, and its files are there.
+
+    Parameters
+    ----------
+    workflow : Workflow
+    forget : bool
+        Let a node whose files are gone lose its result, so that it runs again: Nipype would take
+        its word for it. False changes nothing, for those who only ask.
     """
     graph = prepare_graph(workflow)
     done: set[Node] = set()
     nodes, _ = topological_sort(graph)
     for node in nodes:
-        if all(before in done for before in graph.predecessors(node)) and _is_done(node):
+        if all(before in done for before in graph.predecessors(node)) and _is_done(node, forget):
             done.add(node)
     return len(done), len(nodes)
 
 
-def _is_done(node: Node) -> bool:
+def _is_done(node: Node, forget: bool) -> bool:
     cached, updated = node.is_cached()
     if not (cached and updated):
         return False
@@ -51,5 +56,6 @@ def _is_done(node: Node) -> bool:
     outputs = node._load_results().outputs.trait_get()
     if all(isdefined(value) or name in OPTIONAL for name, value in outputs.items()):
         return True
-    (Path(node.output_dir()) / f"result_{node.name}.pklz").unlink(missing_ok=True)
+    if forget:
+        (Path(node.output_dir()) / f"result_{node.name}.pklz").unlink(missing_ok=True)
     return False

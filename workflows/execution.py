@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -114,6 +115,12 @@ def execute(
         if not plugin.failures:
             raise
         logger.debug("some nodes failed", exc_info=True)
+    except KeyboardInterrupt:
+        logger.warning("interrupted: nodes that still run are ended")
+        # An impatient second Ctrl-C would leave some of them behind.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        raise
     finally:
         plugin.close()
     return plugin.failures

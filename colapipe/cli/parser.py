@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from colapipe import __version__
-from colapipe.config import ENGINES, Settings, read_toml
+from colapipe.config import CLEANINGS, ENGINES, PATHS, Settings, read_toml
 from colapipe.contrasts import CONTRASTS
 from colapipe.errors import UsageError
 
@@ -28,7 +28,7 @@ examples:
 
 exit codes: 0 done or nothing to do; 1 a participant failed; 2 usage; 65 not a usable dataset;
 66 not a model; 69 a tool is missing; 70 a bug; 73 output cannot be created; 74 reading or writing
-failed; 130 and 143 interrupted.
+failed; 75 another run is at work on it; 130 and 143 interrupted.
 """
 
 
@@ -219,6 +219,12 @@ def build_parser() -> argparse.ArgumentParser:
         help=f"where intermediate files are kept for reruns (default: {default.work_dir})",
     )
     running.add_argument(
+        "--clean-workdir",
+        choices=CLEANINGS,
+        help="empty the work directory before the run or after its success "
+        f"(default: {default.clean_workdir})",
+    )
+    running.add_argument(
         "--config-file",
         type=Path,
         metavar="FILE",
@@ -248,10 +254,38 @@ def build_parser() -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         help="let figures show more than the brain",
     )
+    _add_cluster_options(parser)
     running.add_argument(
         "-v", "--verbose", dest="verbosity", action="count", help="more words; -vv for all"
     )
     return parser
+
+
+def _add_cluster_options(parser: argparse.ArgumentParser) -> None:
+    cluster = parser.add_argument_group("on a cluster")
+    cluster.add_argument(
+        "--slurm",
+        type=Path,
+        metavar="FILE",
+        help="submit the run as SLURM jobs, one task per participant, with the partition, account "
+        "and so on of this YAML file",
+    )
+    cluster.add_argument(
+        "--slurm-dry-run",
+        action=argparse.BooleanOptionalAction,
+        help="with --slurm: write the job scripts, submit nothing",
+    )
+    cluster.add_argument(
+        "--slurm-failed",
+        action=argparse.BooleanOptionalAction,
+        help="with --slurm: submit only the tasks again that failed the last time",
+    )
+    cluster.add_argument(
+        "--use-plugin",
+        type=Path,
+        metavar="FILE",
+        help="YAML with a Nipype plugin and its arguments, such as plugin: SLURM",
+    )
 
 
 def parse_settings(argv: Sequence[str] | None = None) -> Settings:
@@ -281,7 +315,7 @@ def _checked(given: dict[str, Any]) -> Settings:
     for name in ("targets", "sources", "derivatives", "participants", "sessions"):
         if name in given:
             given[name] = tuple(dict.fromkeys(given[name]))
-    for name in ("bids_dir", "out_dir", "bids_filter_file", "model", "work_dir"):
+    for name in PATHS:
         if given.get(name) is not None:
             given[name] = given[name].expanduser().absolute()
     given.setdefault("work_dir", Settings(Path(), Path()).work_dir.absolute())
@@ -290,6 +324,10 @@ def _checked(given: dict[str, Any]) -> Settings:
         raise UsageError("--target: auto stands alone; name the contrasts, or say auto.")
     if settings.mode == "preproc-only" and settings.evaluate:
         raise UsageError("--evaluate needs a synthesis, and --preproc-only stops before it.")
+    if settings.slurm is None and (settings.slurm_dry_run or settings.slurm_failed):
+        raise UsageError("--slurm-dry-run and --slurm-failed say how to submit; add --slurm FILE.")
+    if settings.slurm is not None and settings.use_plugin is not None:
+        raise UsageError("--slurm and --use-plugin are two ways to a cluster; choose one.")
     return settings
 
 

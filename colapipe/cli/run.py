@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import hashlib
 import json
 import logging
 import shlex
@@ -12,7 +11,7 @@ import sys
 import time
 import traceback
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,14 +19,17 @@ from typing import Any
 from colapipe import __version__
 from colapipe.bids.dataset import ensure_outside, validate, write_dataset_description
 from colapipe.bids.derivatives import parse_derivatives
+from colapipe.cli.portions import by_participant, find_unfinished, run_in_portions
 from colapipe.cli.screen import Screen
 from colapipe.config import Settings
-from colapipe.errors import MissingToolError, OutputError, UsageError
+from colapipe.errors import LockedError, MissingToolError, OutputError, UsageError
 from colapipe.failures import Failure, last_words, participant_of
+from colapipe.finished import FinishedParticipants
 from colapipe.model_info import ModelInfo, read_model
 from colapipe.plan import Request, SessionPlan, plan_run
 from colapipe.report.methods import methods
 from colapipe.resources import Resources, available_cpus, available_memory_gb, visible_gpus
+from colapipe.workdir import participant_folders, work_folder
 
 DISK_FULL = "No space left on device"
 
@@ -52,8 +54,13 @@ def run(settings: Settings) -> int:
     check_device(settings.device)
     plans = plan_run(settings, make_request(settings, model))
     screen = Screen(settings.verbosity)
+    finished = FinishedParticipants(settings, engine, engine_version, model)
+    unfinished, done = find_unfinished(plans, finished)
     if settings.dry_run:
         screen.plan(plans, engine, model)
+        _say_what_would_run(
+            settings, plans, unfinished, done, engine, engine_version, model, screen
+        )
         return 0
 
     log_dir = prepare_output(settings)
@@ -72,8 +79,17 @@ def run(settings: Settings) -> int:
     for warning in warnings:
         screen.warn(warning)
     about = describe_run(settings, engine, engine_version, model, warnings, log_dir)
+    if done:
+        screen.say(f"{len(done)} participant(s) finished before, nothing has changed for them")
+    if not unfinished and not any(plan.errors for plan in plans):
+        screen.say("Nothing to do.")
+        return 0
+
+    def execute_portion(portion: Sequence[SessionPlan]) -> list[Failure]:
+        return _execute(settings, portion, engine, engine_version, model, about, screen)
+
     try:
-        failures = _execute(settings, plans, engine, engine_version, model, about, screen)
+        outcome = run_in_portions(settings, plans, unfinished, finished, execute_portion)
     except Exception as err:
         if isinstance(err, OSError) or hasattr(err, "exit_code"):
             raise
@@ -83,7 +99,11 @@ def run(settings: Settings) -> int:
             f"please report it with {log_dir / 'colapipe.log'}."
         )
         return 70
-    return _finish(settings, plans, failures, about, screen, time.monotonic() - started)
+    for words in outcome.locked.values():
+        screen.warn(words)
+    others = [plan for plan in plans if plan.participant not in {*done, *outcome.locked}]
+    code = _finish(settings, others, outcome.failures, about, screen, time.monotonic() - started)
+    return code or (LockedError.exit_code if outcome.locked else 0)
 
 
 def choose_engine(wanted: str) -> tuple[str, str]:
@@ -257,15 +277,6 @@ def plan_resources(settings: Settings) -> Resources:
     )
 
 
-def work_folder(settings: Settings) -> Path:
-    """Return this dataset's part of the work directory.
-
-    One work directory may serve several datasets, and versions may not share results.
-    """
-    key = hashlib.sha256(str(settings.bids_dir.resolve()).encode()).hexdigest()[:8]
-    return settings.work_dir / f"{settings.bids_dir.name}-{key}" / f"v{__version__}"
-
-
 def _execute(
     settings: Settings,
     plans: Sequence[SessionPlan],
@@ -277,36 +288,16 @@ def _execute(
 ) -> list[Failure]:
     """Build the workflow, say what is cached, and run the rest."""
     if not any(plan.spaces for plan in plans):
-        screen.say("Nothing to do.")
         return []
-    from colapipe.workflows.base import init_colapipe_wf
     from colapipe.workflows.cache import count_nodes
-    from colapipe.workflows.engines import load_engine
     from colapipe.workflows.execution import configure_nipype, execute, local_executor
-    from colapipe.workflows.run import Run
 
     log_dir = Path(about["log_dir"])
     configure_nipype(
         log_dir, log_dir / "colapipe.log", stop_on_first_crash=settings.stop_on_first_crash
     )
     resources = plan_resources(settings)
-    described = {
-        participant: describe_participant(about, group)
-        for participant, group in _by_participant(plans).items()
-    }
-    workflow = init_colapipe_wf(
-        plans,
-        Run(
-            settings=settings,
-            engine=load_engine(engine),
-            engine_version=engine_version,
-            model=model,
-            threads=resources.threads,
-            use_gpu=bool(resources.gpus),
-            described=described,
-        ),
-        work_folder(settings),
-    )
+    workflow = _build_workflow(settings, plans, engine, engine_version, model, about, resources)
     done, total = count_nodes(workflow)
     screen.say(
         f"{resources.nprocs} CPU(s), {resources.threads} thread(s) a process, "
@@ -320,6 +311,80 @@ def _execute(
         return execute(workflow, plugin, on_node)
 
 
+def _build_workflow(
+    settings: Settings,
+    plans: Sequence[SessionPlan],
+    engine: str,
+    engine_version: str,
+    model: ModelInfo | None,
+    about: dict[str, Any],
+    resources: Resources,
+) -> Any:
+    """Return the Nipype workflow of some participants."""
+    from colapipe.workflows.base import init_colapipe_wf
+    from colapipe.workflows.engines import load_engine
+    from colapipe.workflows.run import Run
+
+    described = {
+        participant: describe_participant(about, group)
+        for participant, group in by_participant(plans).items()
+    }
+    run = Run(
+        settings=settings,
+        engine=load_engine(engine),
+        engine_version=engine_version,
+        model=model,
+        threads=resources.threads,
+        use_gpu=bool(resources.gpus),
+        described=described,
+    )
+    return init_colapipe_wf(plans, run, work_folder(settings))
+
+
+def _say_what_would_run(
+    settings: Settings,
+    plans: Sequence[SessionPlan],
+    unfinished: Mapping[str, str],
+    done: Sequence[str],
+    engine: str,
+    engine_version: str,
+    model: ModelInfo | None,
+    screen: Screen,
+) -> None:
+    """Say for each participant what is cached and what would run.
+
+    A workflow is built only for those whose work folder holds something.
+    """
+    about = describe_run(settings, engine, engine_version, model, (), settings.out_dir)
+    resources = plan_resources(settings)
+    untouched = 0
+    for participant, group in by_participant(plans).items():
+        if participant in done:
+            screen.say(f"sub-{participant}: finished, nothing would run")
+        elif participant not in unfinished:
+            screen.say(f"sub-{participant}: nothing to do")
+        elif not participant_folders(work_folder(settings), participant):
+            untouched += 1
+            screen.say(f"sub-{participant}: nothing is cached, everything would run")
+        else:
+            from colapipe.workflows.cache import count_nodes
+            from colapipe.workflows.execution import ask_quietly
+
+            ask_quietly()
+            workflow = _build_workflow(
+                settings, group, engine, engine_version, model, about, resources
+            )
+            cached, total = count_nodes(workflow, forget=False)
+            screen.say(
+                f"sub-{participant}: {cached} of {total} nodes are cached, "
+                f"{total - cached} would run"
+            )
+    screen.say(
+        f"{len(done)} participant(s) finished, {len(unfinished)} would run, {untouched} of these "
+        "from the start"
+    )
+
+
 def _finish(
     settings: Settings,
     plans: Sequence[SessionPlan],
@@ -330,7 +395,7 @@ def _finish(
 ) -> int:
     """Write the reports of failed participants, print the summary, and return the exit code."""
     problems = collect_problems(plans, failures)
-    for participant, group in _by_participant(plans).items():
+    for participant, group in by_participant(plans).items():
         if participant in problems:
             _report_failure(settings, participant, group, problems[participant], about, screen)
     written = sorted(
@@ -388,10 +453,3 @@ def collect_problems(
             }
         )
     return problems
-
-
-def _by_participant(plans: Sequence[SessionPlan]) -> dict[str, list[SessionPlan]]:
-    groups: dict[str, list[SessionPlan]] = {}
-    for plan in plans:
-        groups.setdefault(plan.participant, []).append(plan)
-    return groups

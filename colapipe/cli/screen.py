@@ -9,12 +9,15 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
 from rich.table import Table
 
 from colapipe.bids.names import synthetic_path
+from colapipe.cli.progress import Progress
 from colapipe.model_info import ModelInfo
 from colapipe.plan import SessionPlan
+from colapipe.usage import NodeUsage, memory_to_ask_for, most_memory_gb, slowest
 
 MOST_LISTED = 20
 """Files that the terminal lists at the end of a run; the log lists all."""
@@ -81,7 +84,7 @@ class Screen:
     @contextlib.contextmanager
     def progress(self, total: int) -> Iterator[Callable[[str, str], None]]:
         """Show how far the run is; yields the function that is told about each node."""
-        bar = Progress(
+        bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -89,7 +92,10 @@ class Screen:
             console=self.console,
             disable=not self.console.is_terminal,
         )
-        with bar:
+        progress = Progress(total, self.say)
+        if bar.disable:
+            progress.say_now_and_then()
+        with bar, contextlib.closing(progress):
             task = bar.add_task("starting", total=total)
 
             def on_node(name: str, status: str) -> None:
@@ -101,9 +107,23 @@ class Screen:
                     self.console.print(f"[red]failed:[/] {escape(short)}")
                 elif self.verbosity and status == "end":
                     self.console.print(f"done: {escape(short)}")
-                bar.update(task, description=escape(short), advance=float(status != "start"))
+                progress.note(name, status)
+                bar.update(task, description=escape(short), completed=progress.done)
 
             yield on_node
+
+    def consumed(self, usages: Sequence[NodeUsage]) -> None:
+        """Print which nodes took longest, and the memory to ask for the next time."""
+        if not usages:
+            return
+        nodes = ", ".join(
+            f"{usage.node.partition('.')[2]} {_duration(usage.seconds)}"
+            for usage in slowest(usages)
+        )
+        self.say(
+            f"slowest: {nodes}; most memory at once {most_memory_gb(usages):.1f} GB, "
+            f"--mem {memory_to_ask_for(usages)}G is enough for the same again"
+        )
 
     def summary(
         self,

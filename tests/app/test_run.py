@@ -105,7 +105,7 @@ def test_every_participant_has_a_report_with_its_pictures(finished):
 
 def test_the_log_and_the_settings_of_the_run_are_kept(finished):
     _, out, _, _ = finished
-    (folder,) = (out / "logs").iterdir()
+    (folder,) = (path.parent for path in (out / "logs").glob("*/colapipe.log"))
     assert "nodes are cached" in (folder / "colapipe.log").read_text()
     assert "CoLa-Diff" in (folder / "CITATION.md").read_text()
     assert tomllib.loads((folder / "colapipe.toml").read_text())["samples"] == 2
@@ -129,9 +129,21 @@ def test_a_second_run_does_no_work(finished, app, quick, fingerprints):
     times = {path: path.stat().st_mtime_ns for path in out.glob("sub-*/**/*")}
     result = app(raw, out, *quick, "--samples", 2, "-w", work)
     assert result.code == 0
-    assert "0 will run" in result.text
+    assert "Nothing to do" in result.text
     assert fingerprints(out) == before
     assert {path: path.stat().st_mtime_ns for path in out.glob("sub-*/**/*")} == times
+
+
+def test_a_scan_that_was_only_touched_is_recognised_by_its_content(
+    finished, app, quick, fingerprints
+):
+    raw, out, work, _ = finished
+    before = fingerprints(out)
+    (raw / "sub-02" / "anat" / "sub-02_T1w.nii.gz").touch()
+    result = app(raw, out, *quick, "--samples", 2, "-w", work)
+    assert result.code == 0
+    assert ", 0 will run" in result.text
+    assert fingerprints(out) == before
 
 
 def test_a_deleted_output_is_written_again(finished, app, quick, fingerprints):
@@ -140,7 +152,7 @@ def test_a_deleted_output_is_written_again(finished, app, quick, fingerprints):
     (out / "sub-02" / "anat" / "sub-02_space-T1w_desc-synth_T2w.nii.gz").unlink()
     result = app(raw, out, *quick, "--samples", 2, "-w", work)
     assert result.code == 0, result.text
-    assert "0 will run" not in result.text
+    assert "Nothing to do" not in result.text and ", 0 will run" not in result.text
     assert fingerprints(out) == before
 
 

@@ -1,0 +1,109 @@
+"""Who is still to be done, and doing it, some participants at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from colapipe.config import Settings
+from colapipe.failures import Failure, participant_of
+from colapipe.finished import FinishedParticipants
+from colapipe.locks import lock_participants
+from colapipe.plan import SessionPlan
+from colapipe.workdir import clean, work_folder
+
+PORTION = 32
+"""Participants whose workflows are one graph.
+
+What Nipype does with a graph takes more than twice the time for twice the nodes: in portions, a
+participant costs the same among 1,000 as among 10, in time and in memory. A portion is far larger
+than what runs at the same time, so that little waits at its end.
+"""
+
+
+@dataclass
+class Outcome:
+    """What came of the participants of a run.
+
+    Parameters
+    ----------
+    failures : list of Failure
+        Nodes that failed.
+    locked : dict
+        Participant that another run is at work on, to words about that run.
+    """
+
+    failures: list[Failure] = field(default_factory=list)
+    locked: dict[str, str] = field(default_factory=dict)
+
+
+def by_participant(plans: Sequence[SessionPlan]) -> dict[str, list[SessionPlan]]:
+    """Return each participant's sessions."""
+    groups: dict[str, list[SessionPlan]] = {}
+    for plan in plans:
+        groups.setdefault(plan.participant, []).append(plan)
+    return groups
+
+
+def find_unfinished(
+    plans: Sequence[SessionPlan], finished: FinishedParticipants
+) -> tuple[dict[str, str], list[str]]:
+    """Tell participants with work to do from those who are finished.
+
+    Returns
+    -------
+    unfinished : dict
+        Participant to the key that `finished` knows the present state of the scans by.
+    done : list of str
+    """
+    unfinished, done = {}, []
+    for participant, group in by_participant(plans).items():
+        if any(plan.spaces for plan in group):
+            key = finished.key(group)
+            if finished.holds(participant, key):
+                done.append(participant)
+            else:
+                unfinished[participant] = key
+    return unfinished, done
+
+
+def run_in_portions(
+    settings: Settings,
+    plans: Sequence[SessionPlan],
+    unfinished: Mapping[str, str],
+    finished: FinishedParticipants,
+    execute: Callable[[Sequence[SessionPlan]], list[Failure]],
+) -> Outcome:
+    """Carry out the plans of unfinished participants, and note who is finished now.
+
+    Parameters
+    ----------
+    settings : Settings
+    plans : sequence of SessionPlan
+    unfinished : mapping
+        As from `find_unfinished`.
+    finished : FinishedParticipants
+    execute : callable
+        Carries some plans out and returns the nodes that failed.
+    """
+    outcome = Outcome()
+    folder = work_folder(settings)
+    locks = (settings.out_dir / "logs" / "locks", folder / "locks")
+    everybody = list(unfinished)
+    for start in range(0, len(everybody), PORTION):
+        portion = everybody[start : start + PORTION]
+        with lock_participants(locks, portion) as (held, refused):
+            outcome.locked |= refused
+            if settings.clean_workdir == "before":
+                clean(folder, held)
+            failures = execute([plan for plan in plans if plan.participant in held])
+            outcome.failures += failures
+            if failures and settings.stop_on_first_crash:
+                break
+            failed = {participant_of(failure.node)[0] for failure in failures}
+            for participant in held:
+                if participant not in failed:
+                    finished.note(participant, unfinished[participant])
+                    if settings.clean_workdir == "success":
+                        clean(folder, [participant])
+    return outcome

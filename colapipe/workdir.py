@@ -1,0 +1,48 @@
+"""This dataset's part of the work directory, and how it is emptied."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from colapipe import __version__
+from colapipe.config import Settings
+from colapipe.errors import OutputError
+
+WORKFLOW = "colapipe"
+"""Name of the workflow of a run, and of the folder that Nipype makes for it."""
+
+
+def work_folder(settings: Settings) -> Path:
+    """Return the folder of one dataset and version in the work directory.
+
+    One work directory may serve several datasets, and versions may not share results.
+    """
+    key = hashlib.sha256(str(settings.bids_dir.resolve()).encode()).hexdigest()[:8]
+    return settings.work_dir / f"{settings.bids_dir.name}-{key}" / f"v{__version__}"
+
+
+def participant_folders(folder: Path, participant: str) -> list[Path]:
+    """Return what a work folder holds of one participant."""
+    return sorted((folder / WORKFLOW).glob(f"sub_{participant}_*"))
+
+
+def clean(folder: Path, participants: Iterable[str]) -> None:
+    """Delete what a work folder holds of some participants; of others nothing.
+
+    Raises
+    ------
+    OutputError
+        If a file cannot be deleted.
+    """
+    for participant in participants:
+        for path in participant_folders(folder, participant):
+            try:
+                shutil.rmtree(path)
+            except OSError as err:
+                raise OutputError(
+                    f"{err.filename or path}: cannot be deleted ({err.strerror}); expected a work "
+                    "directory that is yours. Delete it yourself, or leave --clean-workdir away."
+                ) from err
