@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import datetime
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 from colapipe.failures import participant_of
@@ -128,22 +129,27 @@ def slowest(usages: Iterable[NodeUsage], count: int = 3) -> list[NodeUsage]:
     return sorted(usages, key=lambda usage: -usage.seconds)[:count]
 
 
-def memory_to_ask_for(usages: Sequence[NodeUsage]) -> int:
-    """Return the memory in GB with which the same nodes may run at once again.
+def most_memory_gb(usages: Sequence[NodeUsage]) -> float:
+    """Return the most memory that a run held at once, the app itself included.
 
-    The peaks of the nodes that ran at the same time, as if each had reached its own at one moment,
-    plus the app itself, with a margin, in whole GB.
+    The peaks of the nodes that ran at the same time are added, as if each had reached its own at
+    one moment.
     """
-    most = max(
-        (sum(u.peak_memory_gb or 0.0 for u in group) for group in together(usages)), default=0
-    )
-    return math.ceil((most + APP_GB) * MARGIN)
+    return most_at_once(usages, lambda usage: usage.peak_memory_gb or 0.0) + APP_GB
 
 
-def together(usages: Sequence[NodeUsage]) -> Iterator[list[NodeUsage]]:
-    """Yield, for each node's start, the nodes that were running then."""
+def memory_to_ask_for(usages: Sequence[NodeUsage]) -> int:
+    """Return the memory in whole GB with which the same nodes can run at once again."""
+    return math.ceil(most_memory_gb(usages) * MARGIN)
+
+
+def most_at_once(usages: Iterable[NodeUsage], amount: Callable[[NodeUsage], float]) -> float:
+    """Return the largest sum of an amount over the nodes that ran at the same time."""
+    changes: list[tuple[float, float]] = []
     for usage in usages:
-        yield [other for other in usages if other.start <= usage.start < other.end]
+        # Sorted, an end comes before a start at the same moment.
+        changes += [(usage.start, amount(usage)), (usage.end, -amount(usage))]
+    return max(accumulate(change for _, change in sorted(changes)), default=0.0)
 
 
 def _number(value: float | None) -> str:

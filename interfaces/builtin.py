@@ -8,7 +8,6 @@ from typing import Any
 
 from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
-    CommandLine,
     CommandLineInputSpec,
     File,
     SimpleInterface,
@@ -16,6 +15,8 @@ from nipype.interfaces.base import (
     isdefined,
     traits,
 )
+
+from colapipe.interfaces.commands import OwnCommand
 
 
 class _BrainMaskInput(CommandLineInputSpec):
@@ -28,7 +29,7 @@ class _BrainMaskOutput(TraitedSpec):
     mask_file = File(exists=True, desc="uint8 on the grid of the scan")
 
 
-class BrainMask(CommandLine):
+class BrainMask(OwnCommand):
     """deepbet, in a process of its own, so that torch's memory goes when the mask is there."""
 
     _cmd = f"{sys.executable} -m colapipe.anatomy.brainmask"

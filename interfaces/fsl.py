@@ -23,6 +23,7 @@ from nipype.interfaces.base import (
 from nipype.interfaces.fsl.preprocess import FLIRTInputSpec
 
 from colapipe.errors import MissingToolError, ParticipantError
+from colapipe.failures import describe_exit
 from colapipe.fsl import find_fsl
 
 # FLIRT starts from the headers and searches around them: all that a head turns between two scans.
@@ -56,8 +57,8 @@ class _Program:
             said = f"{runtime.stdout or ''}\n{runtime.stderr or ''}".split("\n")
             last = next((line.strip() for line in reversed(said) if line.strip()), "none")
             raise ParticipantError(
-                f"FSL's `{runtime.cmdline}` failed in {runtime.cwd} with exit code "
-                f"{runtime.returncode}; its last words: {last}"
+                f"FSL's `{runtime.cmdline}` in {runtime.cwd} "
+                f"{describe_exit(runtime.returncode)[1]}; its last words: {last}"
             )
         return runtime
 

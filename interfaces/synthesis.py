@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from nipype.interfaces.base import (
-    CommandLine,
     CommandLineInputSpec,
     File,
     InputMultiObject,
@@ -18,7 +17,7 @@ from nipype.interfaces.base import (
 )
 
 from colapipe.errors import ParticipantError
-from colapipe.failures import describe_exit
+from colapipe.interfaces.commands import OwnCommand
 
 _GPU_WORDS = ("CUDA", "cuda", "cuDNN", "CUDNN", "CUBLAS", "NVIDIA")
 
@@ -59,7 +58,7 @@ class _SynthesiseOutput(TraitedSpec):
     info = File(exists=True, desc="JSON: what was run, with which weights, on what")
 
 
-class Synthesise(CommandLine):
+class Synthesise(OwnCommand):
     """Synthesise one contrast of one session."""
 
     _cmd = f"{sys.executable} -m colapipe.cli.model synth"
@@ -69,22 +68,16 @@ class Synthesise(CommandLine):
     def _run_interface(self, runtime: Any, *args: Any, **kwargs: Any) -> Any:
         write_request(self.inputs, Path(runtime.cwd))
         runtime = super()._run_interface(runtime, *args, **kwargs)
-        if runtime.returncode == 0:
-            runtime.gpu_memory_gb = gpu_memory_gb(Path(runtime.cwd) / "info.json")
+        runtime.gpu_memory_gb = gpu_memory_gb(Path(runtime.cwd) / "info.json")
         return runtime
 
     @property
     def cmdline(self) -> str:
         return f"{self._cmd} request.json"
 
-    def raise_exception(self, runtime: Any) -> None:
-        """Pass on the model's own words instead of the command that it was called with."""
-        lines = [line for line in (runtime.stderr or "").splitlines() if line.strip()]
-        name, words = describe_exit(runtime.returncode)
-        if name.startswith("SIG") or not lines:
-            raise ParticipantError(f"colapipe-model synth {words}")
-        on_gpu = self.inputs.use_gpu and any(word in lines[-1] for word in _GPU_WORDS)
-        raise (GPUError if on_gpu else ParticipantError)(lines[-1])
+    def _failure(self, code: int, words: str) -> ParticipantError:
+        on_gpu = self.inputs.use_gpu and any(word in words for word in _GPU_WORDS)
+        return GPUError(words) if on_gpu else super()._failure(code, words)
 
     def _list_outputs(self) -> dict[str, str]:
         # Called by Nipype in the node's folder.

@@ -73,6 +73,7 @@ class LocalPlugin(KeepsFailures, MultiProcPlugin):
 
     def run(self, graph: Any, config: Any, updatehash: bool = False) -> None:
         """Run a graph to its end."""
+        # It loads its libraries while the first nodes are being chosen.
         start_server()
         self._memory.start()
         super().run(graph, config, updatehash=updatehash)
@@ -97,13 +98,14 @@ class LocalPlugin(KeepsFailures, MultiProcPlugin):
         self._taskid += 1
         share = Share(node.n_procs, gpu, self._log_file)
         try:
-            process = NodeProcess(node, updatehash, self._taskid, share)
+            process = start_process(node, updatehash, self._taskid, share)
         except Exception as err:
             # No process could be started; that is this node's failure, and not the run's end.
             self._unsent[self._taskid] = {"result": None, "traceback": format_exception(err)}
             self._give_back(gpu)
         else:
             self._running[self._taskid] = process
+            logger.debug("%s is process %d", node.fullname, process.pid)
         return int(self._taskid)
 
     def _get_result(self, taskid: int) -> dict[str, Any] | None:
@@ -178,3 +180,14 @@ class LocalPlugin(KeepsFailures, MultiProcPlugin):
 
     def _postrun_check(self) -> None:
         """Nothing is left to be closed; MultiProc would wait for its pool here."""
+
+
+def start_process(node: Any, updatehash: bool, taskid: int, share: Share) -> NodeProcess:
+    """Start a node, from a new server if the old one has died."""
+    try:
+        start_server()
+        return NodeProcess(node, updatehash, taskid, share)
+    except (EOFError, ConnectionError):
+        # It died in the middle of this.
+        start_server()
+        return NodeProcess(node, updatehash, taskid, share)

@@ -29,7 +29,7 @@ PRELOADED = [
 
 
 def start_server() -> None:
-    """Start the server that the processes of nodes are forked from.
+    """Start the server that the processes of nodes are forked from, if it does not run yet.
 
     A process forked from this one could not use a GPU, and would inherit its threads.
     """
