@@ -29,6 +29,7 @@ from colapipe.model_info import ModelInfo, read_model
 from colapipe.plan import Request, SessionPlan, plan_run
 from colapipe.report.methods import methods
 from colapipe.resources import Resources, available_cpus, available_memory_gb, visible_gpus
+from colapipe.usage import TABLE, read_usage
 from colapipe.workdir import participant_folders, work_folder
 
 DISK_FULL = "No space left on device"
@@ -406,6 +407,7 @@ def _finish(
         text = methods(about, tuple(synthesised)).text
         (Path(about["log_dir"]) / "CITATION.md").write_text(text + "\n", encoding="utf-8")
     screen.summary(settings.out_dir, plans, written, problems, seconds)
+    screen.consumed(read_usage(Path(about["log_dir"]) / TABLE))
     messages = [problem["message"] for group in problems.values() for problem in group]
     if any(DISK_FULL in message for message in messages):
         return 74
