@@ -11,6 +11,7 @@ from typing import Any
 
 from colapipe.errors import UsageError
 
+LEVELS = ("participant", "group")
 MODES = ("full", "preproc-only", "synth-only")
 ENGINES = ("auto", "fsl", "builtin")
 CLEANINGS = ("never", "success", "before")
@@ -26,6 +27,8 @@ class Settings:
     ----------
     bids_dir, out_dir : Path
         The raw dataset and the derivative dataset, absolute.
+    level : str
+        ``participant`` or ``group``.
     participants, sessions : tuple of str
         Labels without ``sub-`` and ``ses-``; empty means all.
     bids_filter_file : Path or None
@@ -75,6 +78,7 @@ class Settings:
 
     bids_dir: Path
     out_dir: Path
+    level: str = "participant"
     participants: tuple[str, ...] = ()
     sessions: tuple[str, ...] = ()
     bids_filter_file: Path | None = None

@@ -22,9 +22,9 @@ from colapipe.model_info import ModelInfo
 from colapipe.plan import SessionPlan
 
 _CHANGES_NOTHING = (
-    *("participants", "sessions", "nprocs", "omp_nthreads", "mem_gb", "device", "verbosity"),
+    *("level", "participants", "sessions", "nprocs", "omp_nthreads", "mem_gb", "device"),
     *("work_dir", "clean_workdir", "use_plugin", "slurm", "slurm_dry_run", "slurm_failed"),
-    *("dry_run", "stop_on_first_crash", "skip_bids_validation", "bids_filter_file"),
+    *("verbosity", "dry_run", "stop_on_first_crash", "skip_bids_validation", "bids_filter_file"),
 )
 """Settings that do not change what is written. A filter acts through the scans it leaves."""
 

@@ -20,7 +20,7 @@ from colapipe.bids.reader import DESCRIPTION, read_json
 from colapipe.bids.sidecars import write_json, write_text
 from colapipe.errors import UsageError
 
-BIDSIGNORE = ("*.html", "figures", "log", "logs", "*_xfm.*", "*_qc.*")
+BIDSIGNORE = ("*.html", "figures", "log", "logs", "*_xfm.*", "*_qc.*", "group_*")
 """What a validator does not know. A folder has no trailing slash: with one it is not ignored."""
 
 _APP = "colapipe"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from colapipe import __version__
-from colapipe.config import CLEANINGS, ENGINES, PATHS, Settings, read_toml
+from colapipe.config import CLEANINGS, ENGINES, LEVELS, PATHS, Settings, read_toml
 from colapipe.contrasts import CONTRASTS
 from colapipe.errors import UsageError
 
@@ -25,6 +25,8 @@ examples:
       the two halves of a run, for example on two machines
   colapipe bids out participant --dry-run
       say what would be done for whom, and why not
+  colapipe bids out group
+      one table of everything that was synthesised, with its scores
 
 exit codes: 0 done or nothing to do; 1 a participant failed; 2 usage; 65 not a usable dataset;
 66 not a model; 69 a tool is missing; 70 a bug; 73 output cannot be created; 74 reading or writing
@@ -65,7 +67,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("bids_dir", type=Path, metavar="BIDS_DIR", help="the raw BIDS dataset")
     parser.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="where derivatives go")
-    parser.add_argument("level", choices=("participant",), help="level of the analysis")
+    parser.add_argument(
+        "level",
+        choices=LEVELS,
+        help="participant does the work; group gathers in one table what participants' runs left",
+    )
     parser.add_argument("--version", action=_Version, nargs=0, help="print versions and leave")
 
     which = parser.add_argument_group("which participants and scans")
@@ -298,7 +304,6 @@ def parse_settings(argv: Sequence[str] | None = None) -> Settings:
     """
     parser = build_parser()
     given = vars(parser.parse_args(argv))
-    given.pop("level")
     try:
         config_file = given.pop("config_file", None)
         settings = {**(read_toml(config_file) if config_file else {}), **given}

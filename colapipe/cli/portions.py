@@ -15,9 +15,9 @@ from colapipe.workdir import clean, work_folder
 PORTION = 32
 """Participants whose workflows are one graph.
 
-What Nipype does with a graph takes more than twice the time for twice the nodes: in portions, a
-participant costs the same among 1,000 as among 10, in time and in memory. A portion is far larger
-than what runs at the same time, so that little waits at its end.
+Whoever is in it is locked, with two open files each, and all its nodes stay in memory and are
+looked through whenever one ends: in portions, a participant costs the same among 1,000 as among
+10. A portion is far larger than what runs at the same time, so that little waits at its end.
 """
 
 

@@ -22,7 +22,7 @@ from colapipe.bids.derivatives import parse_derivatives
 from colapipe.cli.portions import by_participant, find_unfinished, run_in_portions
 from colapipe.cli.screen import Screen
 from colapipe.config import Settings
-from colapipe.errors import LockedError, MissingToolError, OutputError, UsageError
+from colapipe.errors import DatasetError, LockedError, MissingToolError, OutputError, UsageError
 from colapipe.failures import Failure, last_words, participant_of
 from colapipe.finished import FinishedParticipants
 from colapipe.model_info import ModelInfo, read_model
@@ -49,6 +49,8 @@ def run(settings: Settings) -> int:
         If nothing can be started.
     """
     started = time.monotonic()
+    if settings.level == "group":
+        return _gather(settings)
     ensure_outside(settings.out_dir, settings.bids_dir, settings.work_dir)
     model = None if settings.mode == "preproc-only" else read_model(settings.model)
     engine, engine_version = choose_engine(settings.engine)
@@ -105,6 +107,24 @@ def run(settings: Settings) -> int:
     others = [plan for plan in plans if plan.participant not in {*done, *outcome.locked}]
     code = _finish(settings, others, outcome.failures, about, screen, time.monotonic() - started)
     return code or (LockedError.exit_code if outcome.locked else 0)
+
+
+def _gather(settings: Settings) -> int:
+    """Carry out the group level."""
+    from colapipe.group import write_group_table
+
+    path = settings.out_dir / "dataset_description.json"
+    if not path.is_file():
+        raise DatasetError(
+            f"{path}: does not exist; expected the output folder of a run at the participant "
+            "level. Make that run first, or check the second argument."
+        )
+    screen = Screen(settings.verbosity)
+    table, count, problems = write_group_table(settings.out_dir)
+    for problem in problems:
+        screen.warn(problem)
+    screen.say(f"written: {table}, {count} synthesised contrast(s)")
+    return 1 if problems else 0
 
 
 def choose_engine(wanted: str) -> tuple[str, str]:
