@@ -54,7 +54,8 @@ def run(settings: Settings) -> int:
     ensure_outside(settings.out_dir, settings.bids_dir, settings.work_dir)
     model = None if settings.mode == "preproc-only" else read_model(settings.model)
     engine, engine_version = choose_engine(settings.engine)
-    check_device(settings.device)
+    if settings.slurm is None:  # with it, the device is a compute node's
+        check_device(settings.device)
     plans = plan_run(settings, make_request(settings, model))
     screen = Screen(settings.verbosity)
     finished = FinishedParticipants(settings, engine, engine_version, model)
@@ -65,6 +66,11 @@ def run(settings: Settings) -> int:
             settings, plans, unfinished, done, engine, engine_version, model, screen
         )
         return 0
+    if settings.slurm is not None:
+        from colapipe.slurm.submit import submit_run
+
+        screen.plan(plans, engine, model)
+        return submit_run(settings, list(unfinished), screen.say)
 
     log_dir = prepare_output(settings)
     screen.log_to(log_dir / "colapipe.log")
