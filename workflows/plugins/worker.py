@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -12,6 +13,7 @@ import threading
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from traceback import format_exception
 from typing import Any
 
 from nipype.pipeline.plugins.multiproc import run_node
@@ -59,12 +61,16 @@ def work(node: Any, updatehash: bool, taskid: int, share: Share, answer: Connect
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ.update(share.environment())
     send_to_log(share.log_file, logging.WARNING)
-    result = run_node(node, updatehash, taskid)
-    # An app that was interrupted meanwhile listens no more.
     try:
+        result = run_node(node, updatehash, taskid)
+    except BaseException as err:
+        # Nipype looks for a result even when there can be none.
+        result = {"result": None, "traceback": format_exception(err), "taskid": taskid}
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        # Temporary files are removed; now this process may end by the signal that it was sent.
+        signal.raise_signal(signal.SIGTERM)
+    with contextlib.suppress(OSError):
         answer.send((result, consumed()))
-    except OSError:
-        sys.exit(1)
 
 
 def consumed() -> Consumed:
@@ -79,7 +85,8 @@ def consumed() -> Consumed:
 
 def _unwind(*_: object) -> None:
     """Leave by the way of an exception, so that temporary files are removed."""
-    raise SystemExit("ended by SIGTERM")
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    raise SystemExit
 
 
 def _end_with_parent() -> None:
