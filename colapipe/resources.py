@@ -49,8 +49,8 @@ def available_memory_gb(root: Path | str = "/") -> float:
 
     The smallest of: the memory that programs can take without swapping (``MemAvailable`` of
     ``/proc/meminfo``); the limits of the control groups that the process is in (``memory.max``,
-    ``memory.limit_in_bytes``); ``SLURM_MEM_PER_NODE``, or else ``SLURM_MEM_PER_CPU`` times the
-    CPUs.
+    ``memory.high``, ``memory.limit_in_bytes``); ``SLURM_MEM_PER_NODE``, or else
+    ``SLURM_MEM_PER_CPU`` times the CPUs, or else ``SLURM_MEM_PER_GPU`` times the GPUs.
 
     Parameters
     ----------
@@ -63,12 +63,16 @@ def available_memory_gb(root: Path | str = "/") -> float:
         1 GB where nothing at all is known.
     """
     limits = [*_machine_memory(Path(root)), *_cgroup_memory(Path(root))]
-    per_node, per_cpu = _slurm_number("SLURM_MEM_PER_NODE"), _slurm_number("SLURM_MEM_PER_CPU")
+    per_node, per_cpu, per_gpu = (
+        _slurm_number(f"SLURM_MEM_PER_{unit}") for unit in ("NODE", "CPU", "GPU")
+    )
     if per_node is not None:
         limits.append(per_node * _MB)
     elif per_cpu is not None:
         cpus = _slurm_number("SLURM_CPUS_ON_NODE") or available_cpus(root)
         limits.append(per_cpu * cpus * _MB)
+    elif per_gpu is not None and (gpus := len(visible_gpus(root))):
+        limits.append(per_gpu * gpus * _MB)
     return min(limits, default=_GB) / _GB
 
 
@@ -76,7 +80,9 @@ def visible_gpus(root: Path | str = "/") -> list[str]:
     """Return the NVIDIA GPUs that this process may use, without loading a driver.
 
     Those of ``CUDA_VISIBLE_DEVICES`` where it is set (as CUDA does, up to the first that is not
-    one), or else every ``/dev/nvidia<number>``.
+    one); or else, in a job of SLURM, those that SLURM gave it (``SLURM_STEP_GPUS``,
+    ``SLURM_JOB_GPUS``, ``SLURM_GPUS_ON_NODE``), for the others are somebody else's; or else every
+    ``/dev/nvidia<number>``.
 
     Parameters
     ----------
@@ -89,6 +95,10 @@ def visible_gpus(root: Path | str = "/") -> list[str]:
         Indices or UUIDs, as ``CUDA_VISIBLE_DEVICES`` takes them.
     """
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is None and "SLURM_JOB_ID" in os.environ:
+        given = os.environ.get("SLURM_STEP_GPUS") or os.environ.get("SLURM_JOB_GPUS")
+        count = _slurm_number("SLURM_GPUS_ON_NODE") or 0
+        named = given or ",".join(map(str, range(count)))
     if named is None:
         devices = (path.name for path in (Path(root) / "dev").glob("nvidia*"))
         indices = (name.removeprefix("nvidia") for name in devices)
@@ -183,7 +193,7 @@ def _cgroup_cpus(root: Path) -> Iterator[float]:
 def _cgroup_memory(root: Path) -> Iterator[float]:
     """Yield the bytes that each limit on the way to this process's control group allows."""
     for folder in _cgroup_folders(root, "memory"):
-        for name in ("memory.max", "memory.limit_in_bytes"):
+        for name in ("memory.max", "memory.high", "memory.limit_in_bytes"):
             text = (_read(folder / name) or "").strip()
             if text.isdecimal():
                 yield float(text)

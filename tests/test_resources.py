@@ -13,6 +13,7 @@ from colapipe import resources
 from colapipe.resources import (
     available_cpus,
     available_memory_gb,
+    count_oom_kills,
     parse_memory,
     visible_gpus,
 )
@@ -203,6 +204,55 @@ def test_what_slurm_does_not_say_clearly_is_no_limit(machine, monkeypatch, text)
 def test_gpus_are_those_that_cuda_may_see(machine, monkeypatch, named, gpus):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
     assert visible_gpus(machine({"dev/nvidia0": ""})) == gpus
+
+
+@pytest.mark.parametrize(
+    ("variables", "gpus"),
+    [
+        ({}, []),
+        ({"SLURM_JOB_GPUS": "1,3"}, ["1", "3"]),
+        ({"SLURM_JOB_GPUS": "1,3", "SLURM_STEP_GPUS": "3"}, ["3"]),
+        ({"SLURM_GPUS_ON_NODE": "2"}, ["0", "1"]),
+        ({"SLURM_JOB_GPUS": "1,3", "CUDA_VISIBLE_DEVICES": "0"}, ["0"]),
+    ],
+)
+def test_in_a_slurm_job_only_its_own_gpus_count(machine, monkeypatch, variables, gpus):
+    for name, value in {"SLURM_JOB_ID": "7", **variables}.items():
+        monkeypatch.setenv(name, value)
+    assert visible_gpus(machine({f"dev/nvidia{n}": "" for n in range(4)})) == gpus
+
+
+def test_slurm_memory_by_gpu(machine, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setenv("SLURM_MEM_PER_GPU", "4096")
+    assert available_memory_gb(machine({})) == 8
+
+
+def test_memory_above_which_a_group_is_slowed_down_is_a_limit(machine):
+    root = machine({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.high": f"{5 * GB}\n"})
+    assert available_memory_gb(root) == 5
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {
+            "proc/self/cgroup": "0::/job\n",
+            "sys/fs/cgroup/job/memory.events": "low 0\nhigh 7\noom 2\noom_kill 2\n",
+            "sys/fs/cgroup/memory.events": "oom_kill 9\n",
+        },
+        {
+            "proc/self/cgroup": "4:memory:/job\n",
+            "sys/fs/cgroup/memory/job/memory.oom_control": "under_oom 0\noom_kill 2\n",
+        },
+    ],
+)
+def test_kills_for_want_of_memory_are_counted(machine, files):
+    assert count_oom_kills(machine(files)) == 2
+
+
+def test_no_counter_is_no_kill(machine):
+    assert count_oom_kills(machine({"proc/self/cgroup": "0::/\n"})) == 0
 
 
 def test_gpus_are_counted_from_their_devices(machine):

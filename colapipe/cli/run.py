@@ -167,8 +167,8 @@ def check_device(device: str) -> None:
         number = int(device.partition(":")[2] or 0)
         if number >= len(gpus):
             raise UsageError(
-                f"--device {device}: this process sees {len(gpus)} GPU(s). "
-                "Check CUDA_VISIBLE_DEVICES and the driver, or use --device cpu."
+                f"--device {device}: this process sees {len(gpus)} GPU(s). Check the driver and "
+                "CUDA_VISIBLE_DEVICES, ask SLURM for one (--gres=gpu:1), or use --device cpu."
             )
 
 
