@@ -101,7 +101,7 @@ def submit(arguments: Sequence[str], cwd: Path, retry: Retry | None = None) -> s
             process.kill()
             raise
         if process.returncode != 0:
-            raise SlurmError(errors.strip() or f"sbatch ended with {process.returncode}")
+            raise SlurmError(_words(command[0], errors, process.returncode))
         return _job_number(output)
 
     return _try(attempt, "sbatch", retry or Retry())
@@ -137,6 +137,65 @@ def cancel(jobs: Iterable[str]) -> None:
     numbers = [job for job in jobs if job]
     if numbers:
         _run(["scancel", "--quiet", *numbers], Retry(tries=3, pause=1.0))
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a job ended, as SLURM tells it.
+
+    Parameters
+    ----------
+    state : str
+        ``FAILED``, ``OUT_OF_MEMORY``, ``TIMEOUT``, ``CANCELLED`` and so on.
+    exit_code : str
+        Exit code and signal, such as ``0:9``.
+    reason : str
+    host : str
+        Where it ran; empty if it never did.
+    """
+
+    state: str
+    exit_code: str = ""
+    reason: str = ""
+    host: str = ""
+
+    @property
+    def by_itself(self) -> bool:
+        """Whether it came to its own end, well or with exit code 1."""
+        return self.state == "COMPLETED" or (self.state, self.exit_code) == ("FAILED", "1:0")
+
+
+def ending(job: str) -> Ending | None:
+    """Return how a job ended, from SLURM's memory or its accounts; None if neither tells."""
+    for find in (_ending_from_scontrol, _ending_from_sacct):
+        with contextlib.suppress(ColapipeError):
+            found = find(job)
+            if found is not None:
+                return found
+    return None
+
+
+def _ending_from_scontrol(job: str) -> Ending | None:
+    text = _run(["scontrol", "--oneliner", "show", "job", job])
+    words = dict(word.split("=", 1) for word in text.split() if "=" in word)
+    values = {key: "" if value in ("(null)", "None") else value for key, value in words.items()}
+    if not values.get("JobState"):
+        return None
+    given = (values.get(key, "") for key in ("JobState", "ExitCode", "Reason", "BatchHost"))
+    return Ending(*given)
+
+
+def _ending_from_sacct(job: str) -> Ending | None:
+    fields = "State,ExitCode,Reason,NodeList"
+    command = ["sacct", f"--jobs={job}", "--parsable2", "--noheader", f"--format={fields}"]
+    lines = [line.split("|") for line in _run(command).splitlines() if line.count("|") == 3]
+    if not lines:
+        return None
+    # A step that ran out of memory may be the only line that says so.
+    states = [line[0] for line in lines]
+    _, exit_code, reason, host = lines[0]
+    state = "OUT_OF_MEMORY" if "OUT_OF_MEMORY" in states else states[0]
+    return Ending(state, exit_code, "" if reason == "None" else reason, host)
 
 
 def largest_array() -> int:
@@ -175,11 +234,17 @@ def _run(command: Sequence[str], retry: Retry | None = None) -> str:
             timeout=_SECONDS,
         )
         if done.returncode != 0:
-            words = done.stderr.strip() or f"{command[0]} ended with {done.returncode}"
-            raise SlurmError(words)
+            raise SlurmError(_words(command[0], done.stderr, done.returncode))
         return done.stdout
 
     return _try(attempt, command[0], retry or Retry(tries=1))
+
+
+def _words(program: str, errors: str, code: int) -> str:
+    """Return what a program said, in one line and without its name before each sentence."""
+    lines = [line.strip().removeprefix(f"{program}: ") for line in errors.splitlines()]
+    words = "; ".join(line.removeprefix("error: ") for line in lines if line)
+    return words or f"it ended with exit code {code}"
 
 
 def _try(attempt: Callable[[int], str], program: str, retry: Retry) -> str:

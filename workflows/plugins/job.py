@@ -30,7 +30,7 @@ def main(folder: Path) -> int:
     """
     outcome: dict[str, Any] = {"traceback": None}
     try:
-        task = loadpkl(folder / NODE)
+        task = loadpkl(str(folder / NODE))
         config.update_config(task["config"])
         result = run_on_gpu_or_cpu(task["node"], task["updatehash"])
         outcome["traceback"] = result["traceback"]
@@ -42,7 +42,7 @@ def main(folder: Path) -> int:
         outcome["traceback"] = format_exception(err)
     outcome["consumed"] = consumed()
     part = folder / f"part_{OUTCOME}"
-    savepkl(part, outcome)
+    savepkl(str(part), outcome)
     part.replace(folder / OUTCOME)
     return 1 if outcome["traceback"] else 0
 

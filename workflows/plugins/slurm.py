@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import logging
 import math
-import os
 import shlex
 import shutil
 import sys
@@ -22,12 +21,12 @@ from nipype.utils.filemanip import loadpkl, savepkl
 from colapipe.errors import ColapipeError
 from colapipe.failures import Failure
 from colapipe.slurm import commands
-from colapipe.slurm.commands import Retry
+from colapipe.slurm.commands import Ending, Retry
 from colapipe.usage import TABLE, NodeUsage, append_usage
 from colapipe.workflows.plugins import job as job_script
 from colapipe.workflows.plugins.endings import describe
 from colapipe.workflows.plugins.failures import KeepsFailures, no_result
-from colapipe.workflows.plugins.slurm_arguments import PluginOptions
+from colapipe.workflows.plugins.slurm_options import PluginOptions
 from colapipe.workflows.plugins.worker import Share
 
 logger = logging.getLogger("colapipe")
@@ -53,6 +52,8 @@ class Job:
         On the clock that never goes back, like all times here.
     gone : float
         When it was first seen to be in the queue no more; 0 until then.
+    end : Ending or None
+        What SLURM said then.
     """
 
     node: Any
@@ -62,6 +63,7 @@ class Job:
     submitted: float = 0.0
     started: float = dataclasses.field(default_factory=time.time)
     gone: float = 0.0
+    end: Ending | None = None
 
 
 class SlurmPlugin(KeepsFailures, SLURMPlugin):
@@ -87,7 +89,7 @@ class SlurmPlugin(KeepsFailures, SLURMPlugin):
     ) -> None:
         super().__init__(plugin_args={"max_jobs": options.max_jobs} if options.max_jobs else {})
         self.failures: list[Failure] = []
-        self.gpus = 0 if options.gpu is None else options.gpu_nodes
+        self.gpus = int(options.gpu is not None)
         self._options = options
         self._log_file = log_file
         self._warn = warn
@@ -108,12 +110,11 @@ class SlurmPlugin(KeepsFailures, SLURMPlugin):
     def close(self) -> None:
         """Cancel the jobs that are in the queue still."""
         numbers = [job.number for job in self._jobs.values() if job.number]
+        try:
+            commands.cancel(numbers)
+        except ColapipeError as err:
+            self._warn(f"jobs could not be cancelled ({err}): scancel {' '.join(numbers)}")
         self._jobs.clear()
-        if numbers:
-            try:
-                commands.cancel(numbers)
-            except ColapipeError as err:
-                self._warn(f"jobs could not be cancelled ({err}): scancel {' '.join(numbers)}")
 
     def _submit_job(self, node: Any, updatehash: bool = False) -> int:
         self._taskid += 1
@@ -141,15 +142,15 @@ class SlurmPlugin(KeepsFailures, SLURMPlugin):
 
     def _script(self, node: Any, folder: Path) -> str:
         options = self._options.job(node)
-        gpu = os.environ.get("CUDA_VISIBLE_DEVICES") if node.is_gpu_node() else ""
-        environment = Share(threads(node), gpu, self._log_file).environment()
+        template = (node.plugin_args or {}).get("template", self._options.template)
+        environment = Share(node.n_procs, None, self._log_file).environment()
         if node.is_gpu_node():
             # SLURM says which one.
             del environment["CUDA_VISIBLE_DEVICES"]
         python = [sys.executable, "-m", job_script.__name__, str(folder)]
         return "\n".join(
             [
-                self._options.template or "#!/bin/bash",
+                template or "#!/bin/bash",
                 *(f"module load {shlex.quote(name)} || exit 69" for name in options.modules),
                 *([options.setup] if options.setup else []),
                 *(f"export {name}={shlex.quote(value)}" for name, value in environment.items()),
@@ -170,19 +171,20 @@ class SlurmPlugin(KeepsFailures, SLURMPlugin):
         job = self._jobs[taskid]
         if job.refusal:
             return no_result(job.refusal)
-        if (job.folder / job_script.OUTCOME).exists():
-            return self._finish(job)
-        if self._is_waiting(job):
-            return None
-        job.gone = job.gone or time.monotonic()
-        end = commands.ending(job.number)
-        # A job that came to its own end left an outcome, which a network disk may show late.
-        if end is not None and end.code in (0, 1):
-            if time.monotonic() - job.gone < self._options.result_timeout:
+        outcome = job.folder / job_script.OUTCOME
+        if not outcome.exists():
+            if self._is_waiting(job):
                 return None
-        elif (job.folder / job_script.OUTCOME).exists():
+            if not job.gone:
+                job.gone, job.end = time.monotonic(), commands.ending(job.number)
+            # A job that came to its own end left an outcome, which a network disk may show late.
+            late = time.monotonic() - job.gone > self._options.result_timeout
+            if not late and (job.end is None or job.end.by_itself):
+                return None
+        if outcome.exists():
             return self._finish(job)
-        return describe(job.number, end, job.folder / "job.log", self._options.job(job.node).mem)
+        mem = self._options.job(job.node).mem
+        return describe(job.number, job.end, job.folder / "job.log", mem)
 
     def _is_waiting(self, job: Job) -> bool:
         """Say whether a job is in the queue, or may be."""
@@ -194,9 +196,7 @@ class SlurmPlugin(KeepsFailures, SLURMPlugin):
                 self._answered = now
             except ColapipeError as err:
                 logger.warning("%s; the jobs are taken to be running", err)
-        # COMPLETING is what is left of a job whose processes are gone or being ended.
-        there = self._queue.get(job.number, "COMPLETING") != "COMPLETING"
-        return there or self._answered <= job.submitted
+        return job.number in self._queue or self._answered <= job.submitted
 
     def _finish(self, job: Job) -> dict[str, Any]:
         outcome = loadpkl(str(job.folder / job_script.OUTCOME))
@@ -206,7 +206,7 @@ class SlurmPlugin(KeepsFailures, SLURMPlugin):
             start=job.started,
             seconds=time.time() - job.started,
             cpu_seconds=consumed.cpu_seconds,
-            threads=threads(job.node),
+            threads=job.node.n_procs,
             planned_memory_gb=job.node.mem_gb,
             peak_memory_gb=consumed.peak_memory_gb,
             gpu="slurm" if job.node.is_gpu_node() else None,
@@ -221,8 +221,3 @@ class SlurmPlugin(KeepsFailures, SLURMPlugin):
 
     def _clear_task(self, taskid: int) -> None:
         del self._jobs[taskid]
-
-
-def threads(node: Any) -> int:
-    """Return the CPUs that a node asks for."""
-    return int(node.n_procs)
