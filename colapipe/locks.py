@@ -106,11 +106,14 @@ def lock_participants(
 def _me() -> dict[str, str]:
     """Return what another run should know about this one."""
     job = os.environ.get("SLURM_JOB_ID")
+    program = Path(sys.argv[0]).name
     return {
         "host": socket.gethostname(),
         "process": str(os.getpid()) + (f", SLURM job {job}" if job else ""),
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
-        "command": shlex.join(["colapipe", *sys.argv[1:]]),
+        "command": shlex.join(
+            [program if program.startswith("colapipe") else "colapipe", *sys.argv[1:]]
+        ),
     }
 
 

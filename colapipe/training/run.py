@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import statistics
@@ -18,6 +19,7 @@ from colapipe.coladiff.configuration import Configuration, ConfigurationError
 from colapipe.coladiff.presets import PRESETS
 from colapipe.contrasts import CONTRASTS
 from colapipe.errors import DatasetError, UsageError
+from colapipe.locks import lock
 from colapipe.training.baseline_recipes import MMGANRecipe, UNetRecipe
 from colapipe.training.loop import MODEL_FILE, Settings, Trainer
 from colapipe.training.processes import Processes, join_processes, leave_processes
@@ -39,11 +41,16 @@ def train(options: argparse.Namespace, report: Callable[[str], None]) -> None:
     ------
     UsageError, DatasetError
         If options, split and data do not fit each other.
+    LockedError
+        If another run trains in the same folder.
     """
     torch.set_num_threads(options.threads)
     processes, device = join_processes(options.device)
+    # Two runs in one folder would write each other's state.
+    alone = lock(options.out / "run.lock", str(options.out))
     try:
-        _train_together(options, report, processes, device)
+        with alone if processes.first else contextlib.nullcontext():
+            _train_together(options, report, processes, device)
     finally:
         leave_processes()
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from colapipe.locks import lock
 from colapipe.training.processes import Processes
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -88,3 +89,15 @@ def test_a_batch_that_cannot_be_shared_is_refused(
     run = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, timeout=LONGEST)
     assert run.returncode != 0
     assert "--batch-size 3 cannot be shared equally by 2 processes" in run.stderr
+
+
+def test_a_folder_in_which_another_run_trains_is_refused(
+    cache: Path, dataset: Path, tmp_path: Path
+) -> None:
+    words = command(cache, dataset, tmp_path, "--iterations", "1")
+    with lock(tmp_path / "run.lock", "a run"):
+        run = subprocess.run(
+            words, env=ENVIRONMENT, capture_output=True, text=True, timeout=LONGEST
+        )
+    assert run.returncode == 75
+    assert "another run of colapipe is at work on it" in run.stderr
