@@ -61,7 +61,7 @@ def _align_contrast(session: Session, contrast: str, reference: str) -> Workflow
 
 def _tissue(session: Session, contrast: str, reference: str) -> Node:
     """Add the node that brings a contrast's mask and tissue maps to the reference grid."""
-    node = Node(TissueToReference(), name=f"tissue_{contrast}_in_{reference}", mem_gb=1)
+    node = Node(TissueToReference(), name=f"tissue_{contrast}_in_{reference}")
     connect = session.workflow.connect
     for name in ("mask_file", "csf", "gm", "wm"):
         connect(session.scans[contrast], f"outputnode.{name}", node, name)
@@ -76,7 +76,7 @@ def _label(
     session: Session, contrast: str, reference: str, maps: Node, lesion: Source | None
 ) -> Node:
     """Add the node that labels tissues, and lesions if there is a mask of them."""
-    node = Node(LabelTissue(), name=f"label_{contrast}_in_{reference}", mem_gb=0.7)
+    node = Node(LabelTissue(), name=f"label_{contrast}_in_{reference}")
     names = ("mask_file", "csf", "gm", "wm")
     session.workflow.connect([(maps, node, [(name, name) for name in names])])
     if lesion is not None:
@@ -89,7 +89,7 @@ def _lesion(session: Session, space: Space) -> Source | None:
     lesion = session.plan.lesion_on(space.reference)
     if lesion is None or lesion.drawn_on not in space.contrasts:
         return None
-    node = Node(LesionToReference(), name=f"lesion_in_{space.reference}", mem_gb=0.5)
+    node = Node(LesionToReference(), name=f"lesion_in_{space.reference}")
     node.inputs.in_file = str(lesion.file.path)
     connect = session.workflow.connect
     connect(session.scans[space.reference], "outputnode.scan", node, "reference")

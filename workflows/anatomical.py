@@ -62,11 +62,10 @@ def init_alignment_wf(
             engine.register(num_threads=threads),
             name=f"register_{engine.name}",
             n_procs=threads,
-            mem_gb=1,
         )
         workflow.connect(inputnode, "reference_mask", register, "reference_mask")
-    to_reference = Node(ToReference(), name="to_reference", mem_gb=1)
-    bias = Node(CorrectBias(num_threads=threads), name="correct_bias", n_procs=threads, mem_gb=1)
+    to_reference = Node(ToReference(), name="to_reference")
+    bias = Node(CorrectBias(num_threads=threads), name="correct_bias", n_procs=threads)
     workflow.connect(
         [
             (inputnode, register, [("moving", "moving"), ("reference", "reference")]),

@@ -13,6 +13,7 @@ from colapipe.interfaces.report import WriteReport
 from colapipe.plan import SessionPlan
 from colapipe.workflows.alignment import add_alignment
 from colapipe.workflows.files import prepared_files
+from colapipe.workflows.memory import million_voxels, nodes_of, plan_memory
 from colapipe.workflows.run import Run
 from colapipe.workflows.scan import init_scan_wf
 from colapipe.workflows.session import Session
@@ -23,21 +24,25 @@ def init_colapipe_wf(plans: Sequence[SessionPlan], run: Run, base_dir: Path) -> 
     """Return the workflow of all sessions that have something to do."""
     workflow = Workflow(name="colapipe", base_dir=str(base_dir))
     saved: dict[str, list[tuple[Workflow, Node]]] = {}
+    largest: dict[str, float] = {}
     for plan in plans:
         if plan.spaces:
             session = init_session(plan, run)
+            size = million_voxels(plan)
+            plan_memory(nodes_of(session.workflow), size)
+            largest[plan.participant] = max(largest.get(plan.participant, 0.0), size)
             workflow.add_nodes([session.workflow])
             mine = saved.setdefault(plan.participant, [])
             mine += [(session.workflow, node) for node in session.saved]
     for participant, nodes in saved.items():
-        _report(workflow, participant, nodes, run)
+        plan_memory(_report(workflow, participant, nodes, run), largest[participant])
     return workflow
 
 
 def _report(
     workflow: Workflow, participant: str, saved: Sequence[tuple[Workflow, Node]], run: Run
-) -> None:
-    """Add the report of one participant, which waits for all that is saved."""
+) -> tuple[Node, Node]:
+    """Add the report of one participant, which waits for all that is saved; return its nodes."""
     report = Node(
         WriteReport(
             out_dir=str(run.settings.out_dir),
@@ -46,17 +51,16 @@ def _report(
             show_head=run.settings.show_head,
         ),
         name=f"sub_{participant}_report",
-        mem_gb=1,
     )
     merge = Node(
         Merge(len(saved)),
         name=f"sub_{participant}_outputs",
         run_without_submitting=True,
-        mem_gb=0.1,
     )
     for number, (session_wf, node) in enumerate(saved, start=1):
         workflow.connect(session_wf, f"{node.name}.out_files", merge, f"in{number}")
     workflow.connect(merge, "out", report, "files")
+    return merge, report
 
 
 def init_session(plan: SessionPlan, run: Run) -> Session:

@@ -87,7 +87,6 @@ def save_scores(session: Session, reference: str, synth_wfs: Sequence[Workflow])
         Merge(len(synth_wfs)),
         name=f"scores_in_{reference}",
         run_without_submitting=True,
-        mem_gb=0.1,
     )
     for number, synth_wf in enumerate(synth_wfs, start=1):
         session.workflow.connect(synth_wf, "outputnode.scores", merge, f"in{number}")
@@ -109,7 +108,6 @@ def _node(interface: Any, session: Session, contrast: str, reference: str, name:
             engine_version=run.engine_version,
         ),
         name=name,
-        mem_gb=0.5,
     )
     session.saved.append(node)
     return node

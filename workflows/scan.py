@@ -52,7 +52,7 @@ def init_scan_wf(
     inputnode = Node(IdentityInterface(fields=["in_file"]), name="inputnode")
     fields = ["scan", "mask_file", "mask_method", "bias_corrected", "csf", "gm", "wm"]
     outputnode = Node(IdentityInterface(fields=fields), name="outputnode")
-    load = Node(LoadScan(), name="load_scan", mem_gb=0.5)
+    load = Node(LoadScan(), name="load_scan")
     workflow.connect(inputnode, "in_file", load, "in_file")
     workflow.connect(load, "out_file", outputnode, "scan")
     if not brain:
@@ -61,7 +61,6 @@ def init_scan_wf(
     choose = Node(
         ChooseBrainMask(mode=skull_strip, second_opinion=engine.name == "fsl"),
         name="choose_brain_mask",
-        mem_gb=0.7,
     )
     workflow.connect(load, "out_file", choose, "in_file")
     if existing_mask is not None:
@@ -71,17 +70,15 @@ def init_scan_wf(
             engine.brain_mask(num_threads=threads),
             name=f"brain_mask_{engine.name}",
             n_procs=threads,
-            mem_gb=1.5,
         )
         workflow.connect(load, "out_file", mask, "in_file")
         workflow.connect(mask, "mask_file", choose, "engine_mask")
 
-    bias = Node(CorrectBias(num_threads=threads), name="correct_bias", n_procs=threads, mem_gb=1)
+    bias = Node(CorrectBias(num_threads=threads), name="correct_bias", n_procs=threads)
     tissue = Node(
         engine.tissue(contrast=contrast, num_threads=threads),
         name=f"tissue_{engine.name}",
         n_procs=threads,
-        mem_gb=1.5,
     )
     workflow.connect(
         [

@@ -53,7 +53,7 @@ def init_slices_wf(
         IdentityInterface(fields=["geometry", "slices", "mask_file", *maps, *contrasts]),
         name="outputnode",
     )
-    plan = Node(PlanSlices(which=which), name="plan_slices", mem_gb=0.5)
+    plan = Node(PlanSlices(which=which), name="plan_slices")
     if most is not None:
         plan.inputs.most = most
     workflow.connect(
@@ -68,7 +68,7 @@ def init_slices_wf(
     )
     kinds = {"lesion": "mask", "csf": "probability", "gm": "probability", "wm": "probability"}
     for name in (*maps, *contrasts):
-        crop = Node(Crop(kind=kinds.get(name, "contrast")), name=f"crop_{name}", mem_gb=0.7)
+        crop = Node(Crop(kind=kinds.get(name, "contrast")), name=f"crop_{name}")
         workflow.connect(
             [
                 (inputnode, crop, [(name, "in_file")]),

@@ -71,9 +71,7 @@ def init_synthesis_wf(
     )
     # A GPU node must ask for one CPU: Nipype counts its GPU slots in CPUs.
     threads = 1 if run.use_gpu else run.threads
-    sources = Node(
-        Merge(len(target.sources)), name="sources", run_without_submitting=True, mem_gb=0.1
-    )
+    sources = Node(Merge(len(target.sources)), name="sources", run_without_submitting=True)
     for number, contrast in enumerate(target.sources, start=1):
         workflow.connect(inputnode, contrast, sources, f"in{number}")
     synthesise = Node(
@@ -95,9 +93,8 @@ def init_synthesis_wf(
         ),
         name="synthesise",
         n_procs=threads,
-        mem_gb=2.5,
     )
-    paste = Node(PasteBack(), name="paste_back", mem_gb=1)
+    paste = Node(PasteBack(), name="paste_back")
     workflow.connect(
         [
             (inputnode, synthesise, [(name, name) for name in (*given, "slices")]),
@@ -120,7 +117,7 @@ def init_synthesis_wf(
     if conditioned:
         workflow.connect(inputnode, "lesion", synthesise, "lesion")
     if target.has_truth:
-        score = Node(Score(target=target.contrast), name="score", mem_gb=1)
+        score = Node(Score(target=target.contrast), name="score")
         workflow.connect(
             [
                 (inputnode, score, [(name, name) for name in (*given, "slices", "truth")]),
