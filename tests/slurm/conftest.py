@@ -207,7 +207,6 @@ def stop(folder: Path) -> None:
     """Cancel the jobs and end the daemons, each by its process id."""
     with contextlib.suppress(subprocess.TimeoutExpired, FileNotFoundError):
         subprocess.run(["scancel", "--user", str(os.getuid())], timeout=10)
-        time.sleep(1)
     for name in PIDS:
         with contextlib.suppress(OSError, ValueError):
             pid = int((folder / name).read_text())
@@ -219,6 +218,14 @@ def end(pid: int) -> None:
     os.kill(pid, signal.SIGTERM)
     for _ in range(100):
         time.sleep(0.1)
-        if not Path(f"/proc/{pid}").exists():
+        if has_ended(pid):
             return
     os.kill(pid, signal.SIGKILL)
+
+
+def has_ended(pid: int) -> bool:
+    """Say whether a process is gone, or waits only for somebody to take note of its end."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True

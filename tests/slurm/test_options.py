@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from importlib.resources import as_file, files
+from pathlib import Path
+
 import pytest
 
 from colapipe.errors import UsageError
-from colapipe.slurm.options import JobOptions, read_cluster
+from colapipe.slurm.options import PARSERS, JobOptions, read_cluster
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -96,3 +102,20 @@ def test_a_mistake_is_named_with_its_key_and_what_was_expected(text, words, read
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(UsageError, match=r"nothing\.yaml: cannot be read"):
         read_cluster(tmp_path / "nothing.yaml")
+
+
+def test_the_example_that_is_shipped_is_right_and_names_every_key():
+    with as_file(files("colapipe.bids_templates") / "slurm.yaml") as path:
+        cluster = read_cluster(path)
+        text = path.read_text()
+    assert (cluster.preproc.time, cluster.synth.gres) == ("04:00:00", "gpu:1")
+    assert cluster.group is not None
+    assert all(re.search(rf"^ *(# )?{key}:", text, re.MULTILINE) for key in PARSERS)
+
+
+def test_the_guide_explains_every_key_and_its_examples_are_right(read):
+    guide = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
+    assert all(f"`{key}`" in guide for key in PARSERS)
+    examples = re.findall(r"```\n((?:partition|modules):.*?)```", guide, re.DOTALL)
+    assert len(examples) == 3
+    assert all(read(example) for example in examples)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+from importlib.resources import files
+from pathlib import Path
 
 import pytest
 from nipype import Function, Node, Workflow, config
@@ -17,6 +20,7 @@ from colapipe.workflows.plugins.load import known_plugins, load_plugin
 from colapipe.workflows.plugins.multiproc import LocalPlugin
 from colapipe.workflows.plugins.slurm_options import PluginOptions, read_plugin_options
 
+ROOT = Path(__file__).resolve().parents[2]
 RESOURCES = Resources(nprocs=4, mem_gb=8.0, gpus=("0", "1"), threads=3)
 
 
@@ -195,3 +199,13 @@ def test_the_last_line_about_a_lost_job_says_everything(tmp_path):
     assert "line 99" in "".join(lines) and "line 50" not in "".join(lines)
     for words in ("SLURM job 12", "FAILED", "0:9", "JobLaunchFailure", "on c01", os.fspath(log)):
         assert words in lines[-1]
+
+
+def test_the_examples_in_the_guide_and_in_the_package_are_right(load, monkeypatch, tmp_path):
+    sbatch = tmp_path / "sbatch"
+    sbatch.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    guide = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```\n(plugin: SLURM.*?)```", guide, re.DOTALL)
+    assert load(example).gpus == 1
+    assert load((files("colapipe.bids_templates") / "slurm_plugin.yaml").read_text()).gpus == 0

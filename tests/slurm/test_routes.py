@@ -1,8 +1,10 @@
-"""A run as job arrays on a real SLURM: the same result as a local one, and what failed again."""
+"""A run on a real SLURM, as job arrays and node by node: the same result as a local one."""
 
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,7 +34,16 @@ synth:
   # A device that is no GPU is enough for SLURM, and not for PyTorch.
   gres: null
 group:
-  command: ls "$folder/exit" > "$folder/seen_by_the_group"; true
+  setup: ls "$folder/exit" > "$folder/seen_by_the_group"
+"""
+
+PLUGIN = """\
+plugin: SLURM
+plugin_args:
+  {partition}
+  time: 15
+  poll_interval: 5
+  max_jobs: 6
 """
 
 
@@ -119,9 +130,11 @@ def test_only_what_failed_is_submitted_again(submitted):
 
 
 def test_the_group_comes_when_all_have_ended(submitted):
-    _, _, first, _, _ = submitted
+    _, out, first, _, _ = submitted
     seen = (first.folder / "seen_by_the_group").read_text().split()
     assert sorted(seen) == ["preproc_02", "synth_02"]
+    table = (out / "group_synth.tsv").read_text().splitlines()
+    assert [line.split("\t")[0] for line in table[1:]] == ["sub-02", "sub-03"]
 
 
 def test_nothing_is_left_to_submit_in_the_end(submitted):
@@ -138,6 +151,40 @@ def test_the_log_of_each_task_has_its_name(submitted):
     names = [path.name for path in (first.folder / "logs").iterdir()]
     assert all(re.fullmatch(r"(preproc|synth)_\d+_\d+\.out|group_\d+\.out", name) for name in names)
     assert f"preproc_{first.arrays[0].job}_1.out" in names
+
+
+# What `colapipe --use-plugin FILE` does.
+BY_PLUGIN = """\
+import sys
+from pathlib import Path
+from colapipe.cli.app import main
+from colapipe.workflows import execution
+from colapipe.workflows.plugins.load import load_plugin
+
+file = Path(sys.argv.pop(1))
+execution.local_executor = lambda *given: load_plugin(file, given[1], given[0], given[2])
+sys.exit(main())
+"""
+
+
+def test_nodes_as_jobs_give_the_voxels_and_sidecars_of_a_local_run(
+    submitted, cluster, simulated, quick, fingerprints, tmp_path
+):
+    local = submitted[0]
+    out, yaml = tmp_path / "out", tmp_path / "plugin.yaml"
+    yaml.write_text(PLUGIN.format(partition=partition(cluster.partition)))
+    run = (simulated, out, *quick, "-w", tmp_path / "a work", "--nprocs", 2)
+    run += ("--participant-label", "02", "03")
+    for half in ("--preproc-only", "--synth-only"):
+        done = subprocess.run(
+            [sys.executable, "-c", BY_PLUGIN, yaml, *map(str, run), half],
+            capture_output=True,
+            text=True,
+            timeout=500,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert fingerprints(out) == fingerprints(local)
+    assert cluster.squeue() == []
 
 
 def test_a_refused_array_leaves_nothing_in_the_queue(cluster, simulated, quick, tmp_path):
