@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from colapipe import __version__
 from colapipe.bids.dataset import ensure_outside, validate, write_dataset_description
@@ -31,6 +31,9 @@ from colapipe.report.methods import methods
 from colapipe.resources import Resources, available_cpus, available_memory_gb, visible_gpus
 from colapipe.usage import TABLE, read_usage
 from colapipe.workdir import participant_folders, work_folder
+
+if TYPE_CHECKING:
+    from colapipe.workflows.execution import Executor
 
 DISK_FULL = "No space left on device"
 
@@ -318,13 +321,21 @@ def _execute(
         return []
     from colapipe.workflows.cache import count_nodes
     from colapipe.workflows.execution import configure_nipype, execute, local_executor
+    from colapipe.workflows.plugins.load import load_plugin
 
     log_dir = Path(about["log_dir"])
     configure_nipype(
         log_dir, log_dir / "colapipe.log", stop_on_first_crash=settings.stop_on_first_crash
     )
+    log_file = log_dir / "colapipe.log"
     resources = plan_resources(settings)
-    workflow = _build_workflow(settings, plans, engine, engine_version, model, about, resources)
+    if settings.use_plugin is None:
+        plugin: Executor = local_executor(resources, log_file, screen.warn)
+    else:
+        plugin = load_plugin(settings.use_plugin, log_file, resources, screen.warn)
+    workflow = _build_workflow(
+        settings, plans, engine, engine_version, model, about, resources, use_gpu=plugin.gpus > 0
+    )
     done, total = count_nodes(workflow)
     screen.say(
         f"{resources.nprocs} CPU(s), {resources.threads} thread(s) a process, "
@@ -332,9 +343,9 @@ def _execute(
     )
     screen.say(f"{done} of {total} nodes are cached, {total - done} will run")
     if done == total:
+        plugin.close()
         return []
     with screen.progress(total) as on_node:
-        plugin = local_executor(resources, log_dir / "colapipe.log", screen.warn)
         return execute(workflow, plugin, on_node)
 
 
@@ -346,6 +357,8 @@ def _build_workflow(
     model: ModelInfo | None,
     about: dict[str, Any],
     resources: Resources,
+    *,
+    use_gpu: bool = False,
 ) -> Any:
     """Return the Nipype workflow of some participants."""
     from colapipe.workflows.base import init_colapipe_wf
@@ -362,7 +375,7 @@ def _build_workflow(
         engine_version=engine_version,
         model=model,
         threads=resources.threads,
-        use_gpu=bool(resources.gpus),
+        use_gpu=use_gpu,
         described=described,
     )
     return init_colapipe_wf(plans, run, work_folder(settings))
