@@ -292,7 +292,7 @@ def choose_gpus(device: str) -> tuple[str, ...]:
     """Return the GPUs that ``--device`` names, as ``CUDA_VISIBLE_DEVICES`` takes them."""
     gpus = () if device == "cpu" else tuple(visible_gpus())
     number = device.partition(":")[2]
-    return (gpus[int(number)],) if number else gpus
+    return gpus[int(number) : int(number) + 1] if number else gpus
 
 
 def plan_resources(settings: Settings) -> Resources:
