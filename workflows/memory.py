@@ -40,7 +40,7 @@ MEASURED: dict[str, tuple[float, float]] = {
     "evaluation.Score": (0.75, 0.0),
     "fsl.BrainMask": (0.15, 0.012),
     "fsl.Register": (0.26, 0.013),
-    "fsl.Tissue": (0.20, 0.060),
+    "fsl.Tissue": (0.15, 0.12),
     "report.WriteReport": (0.17, 0.018),
     "slices.Crop": (0.14, 0.021),
     "slices.PasteBack": (0.25, 0.017),
