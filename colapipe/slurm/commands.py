@@ -91,9 +91,13 @@ def submit(arguments: Sequence[str], cwd: Path, retry: Retry | None = None) -> s
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            env=_environment(),
         )
         try:
             output, errors = process.communicate(timeout=_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
         except BaseException:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 output, _ = process.communicate(timeout=20)
@@ -102,7 +106,10 @@ def submit(arguments: Sequence[str], cwd: Path, retry: Retry | None = None) -> s
             raise
         if process.returncode != 0:
             raise SlurmError(_words(command[0], errors, process.returncode))
-        return _job_number(output)
+        job = _job_number(output)
+        if not job.isdecimal():
+            raise SlurmError(f"found {output.strip()!r}, expected the number of a job")
+        return job
 
     return _try(attempt, "sbatch", retry or Retry())
 
@@ -232,12 +239,27 @@ def _run(command: Sequence[str], retry: Retry | None = None) -> str:
             capture_output=True,
             text=True,
             timeout=_SECONDS,
+            env=_environment(),
         )
         if done.returncode != 0:
             raise SlurmError(_words(command[0], done.stderr, done.returncode))
         return done.stdout
 
     return _try(attempt, command[0], retry or Retry(tries=1))
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment without what would make SLURM's commands answer something else.
+
+    ``SQUEUE_PARTITION`` and its like hide jobs; the variables of a job that this process may be in
+    would pass for those of the jobs that it submits.
+    """
+    stays = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in stays or not name.startswith(("SLURM_", "SQUEUE_", "SACCT_", "SBATCH_ARRAY"))
+    }
 
 
 def _words(program: str, errors: str, code: int) -> str:

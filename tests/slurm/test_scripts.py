@@ -241,6 +241,49 @@ def test_a_job_whose_number_got_lost_is_not_submitted_twice(tmp_path, monkeypatc
     assert len(marks.read_text().splitlines()) == 1
 
 
+def test_a_users_favourite_view_of_the_queue_hides_no_job(tmp_path, monkeypatch):
+    squeue = (
+        '[ -z "$SQUEUE_PARTITION$SLURM_JOB_ID" ] && [ -n "$SLURM_CONF" ] && echo "12_3 RUNNING"'
+    )
+    monkeypatch.setenv("PATH", play(tmp_path / "bin", squeue=squeue))
+    for name in ("SQUEUE_PARTITION", "SLURM_JOB_ID", "SLURM_CONF"):
+        monkeypatch.setenv(name, "x")
+    assert commands.queue() == {"12_3": "RUNNING"}
+
+
+def test_an_answer_that_is_no_number_is_no_job(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", play(tmp_path / "bin", sbatch="echo Welcome to the cluster"))
+    with pytest.raises(SlurmError, match="Welcome to the cluster"):
+        commands.submit(["job.sh"], tmp_path)
+
+
+@pytest.mark.parametrize("cluster", ["", ";north"])
+def test_the_number_of_a_job_may_come_with_its_cluster(cluster, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", play(tmp_path / "bin", sbatch=f"echo '31{cluster}'"))
+    assert commands.submit(["job.sh"], tmp_path) == "31"
+
+
+def test_a_job_that_slurm_has_forgotten_is_looked_up_in_its_accounts(tmp_path, monkeypatch):
+    path = play(
+        tmp_path / "bin",
+        scontrol='echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1',
+        sacct="printf 'FAILED|0:125|None|c01\\nOUT_OF_MEMORY|0:125|None|c01\\n'",
+    )
+    monkeypatch.setenv("PATH", path)
+    assert commands.ending("5") == commands.Ending("OUT_OF_MEMORY", "0:125", "", "c01")
+    path = play(tmp_path / "bin", sacct='echo "Slurm accounting storage is disabled" >&2; exit 1')
+    assert commands.ending("5") is None
+
+
+def test_what_slurm_remembers_of_a_job_comes_first(tmp_path, monkeypatch):
+    answer = (
+        "JobId=5 JobName=a UserId=me(0) JobState=TIMEOUT Reason=TimeLimit Dependency=(null) "
+        "ExitCode=0:15 NodeList=c[01-02] BatchHost=c01"
+    )
+    monkeypatch.setenv("PATH", play(tmp_path / "bin", scontrol=f"echo '{answer}'"))
+    assert commands.ending("5") == commands.Ending("TIMEOUT", "0:15", "TimeLimit", "c01")
+
+
 @pytest.fixture
 def chain(tmp_path) -> Submission:
     """Five participants; of those that failed, one was submitted again and waits."""

@@ -117,7 +117,8 @@ def _keeping_failures(plugin_class: Any, arguments: dict[str, Any]) -> Executor:
     kept = type(plugin_class.__name__, (KeepsFailures, plugin_class), methods)
     plugin = kept(plugin_args=arguments)
     plugin.failures, plugin.gpus = [], 0
-    return plugin  # type: ignore[no-any-return]
+    executor: Executor = plugin
+    return executor
 
 
 def _limited(
