@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from multiprocessing import forkserver
 from pathlib import Path
@@ -47,9 +48,9 @@ def die(how: int) -> int:
 class Run:
     """A small workflow, and what became of it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, stop_on_first_crash: bool = False) -> None:
         self.folder, self.log = folder, folder / "log.txt"
-        configure_nipype(folder, self.log, stop_on_first_crash=False)
+        configure_nipype(folder, self.log, stop_on_first_crash=stop_on_first_crash)
         self.workflow = Workflow("colapipe", base_dir=str(folder / "work"))
         self.failures: list[Failure] = []
         self.ended: list[str] = []
@@ -191,6 +192,17 @@ def test_a_result_that_cannot_come_back_fails_its_node_only(run):
     run.start()
     assert [failure.node for failure in run.failures] == ["colapipe.unreadable"]
     assert run.ended == ["beside"]
+
+
+def test_stopping_on_the_first_crash_ends_the_other_nodes(tmp_path):
+    run = Run(tmp_path, stop_on_first_crash=True)
+    run.add("guilty", die, how=-3)
+    run.add("beside", sleep, seconds=60.0)
+    started = time.monotonic()
+    run.start()
+    assert time.monotonic() - started < 30
+    assert [failure.node for failure in run.failures] == ["colapipe.guilty"]
+    assert run.ended == []
 
 
 def test_eight_participants_on_two_cores_never_start_more_than_fits(run):

@@ -109,13 +109,16 @@ class NodeProcess:
     def _no_answer(self) -> dict[str, Any]:
         code = self._process.exitcode
         self.exit, words = describe_exit(_UNKNOWN if code is None else code)
-        return no_result(f"its process {words}{self._oom_words()}")
+        if oom := self._oom_words():
+            # Then nothing needs to be guessed.
+            words = f"{words.partition(',')[0]}: {oom}"
+        return no_result(f"its process {words}")
 
     def _explained(self, result: dict[str, Any]) -> dict[str, Any]:
         """Add what the node cannot know: that the system ended one of its commands."""
         if result["traceback"] and (words := self._oom_words()):
             lines = traceback_lines(result)
-            result["traceback"] = [*lines, f"This happened while it ran{words}\n"]
+            result["traceback"] = [*lines, f"While it ran, {words}\n"]
         return result
 
     def _oom_words(self) -> str:
@@ -123,6 +126,6 @@ class NodeProcess:
         if kills <= 0:
             return ""
         return (
-            f": the system ended {kills} process(es) of this run for want of memory. Let fewer "
+            f"the system ended {kills} process(es) of this run for want of memory. Let fewer "
             "steps run at once (a lower --mem or --nprocs), or ask for more memory."
         )
