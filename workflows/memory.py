@@ -39,7 +39,7 @@ MEASURED: dict[str, tuple[float, float]] = {
     "builtin.Tissue": (0.13, 0.024),
     "evaluation.Score": (0.75, 0.0),
     "fsl.BrainMask": (0.15, 0.012),
-    "fsl.Register": (0.26, 0.013),
+    "fsl.Register": (0.26, 0.025),
     "fsl.Tissue": (0.15, 0.12),
     "report.WriteReport": (0.17, 0.018),
     "slices.Crop": (0.14, 0.021),

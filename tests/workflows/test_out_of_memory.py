@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,6 +64,10 @@ def small_group() -> Iterator[Path]:
     except OSError as err:
         pytest.skip(f"no right to make a control group ({err.strerror})")
     yield group
+    # The server that nodes are forked from may need a moment to see that the run is over.
+    limit = time.monotonic() + 30
+    while (group / "cgroup.procs").read_text() and time.monotonic() < limit:
+        time.sleep(0.1)
     group.rmdir()
 
 
