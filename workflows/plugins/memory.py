@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -53,9 +54,11 @@ def tree_memory_gb(pid: int) -> float:
 def descendants(pid: int) -> list[int]:
     """Return the children of a process, their children, and so on."""
     found: list[int] = []
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        for word in _read(path).split():
-            found += [int(word), *descendants(int(word))]
+    # A process may end between two looks.
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for word in _read(task / "children").split():
+                found += [int(word), *descendants(int(word))]
     return found
 
 
@@ -68,7 +71,6 @@ def _memory_kb(pid: int) -> int:
 
 
 def _read(path: Path) -> str:
-    # A process may end between two looks.
     try:
         return path.read_text(encoding="ascii", errors="replace")
     except OSError:

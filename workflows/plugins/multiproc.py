@@ -7,6 +7,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable
+from multiprocessing.connection import wait
 from pathlib import Path
 from traceback import format_exception
 from typing import Any
@@ -24,6 +25,12 @@ from colapipe.workflows.plugins.server import start_server
 from colapipe.workflows.plugins.worker import Share
 
 logger = logging.getLogger("colapipe")
+
+POLL = 0.1
+"""Seconds after which every node is looked at, whatever it says."""
+
+ATTEMPTS = 20
+"""How often the start of a process is tried."""
 
 GRACE = 2.0
 """Seconds that a node has to remove its temporary files when the run is interrupted."""
@@ -67,7 +74,7 @@ class LocalPlugin(KeepsFailures, MultiProcPlugin):
         self._unsent: dict[int, dict[str, Any]] = {}
         self._again: set[str] = set()
         self._lost: set[str] = set()
-        self._memory = PeakMemory(lambda: [process.pid for process in self._running.values()])
+        self._memory = PeakMemory(self._processes)
         # MultiProc's pool has started no process yet, and never will.
         self.pool.shutdown()
 
@@ -76,7 +83,9 @@ class LocalPlugin(KeepsFailures, MultiProcPlugin):
         # It loads its libraries while the first nodes are being chosen.
         start_server()
         self._memory.start()
-        super().run(graph, config, updatehash=updatehash)
+        # Nipype would sleep between two looks; this plugin wakes up when a node has ended.
+        execution = {**config["execution"], "poll_sleep_duration": "0"}
+        super().run(graph, {**config, "execution": execution}, updatehash=updatehash)
 
     def close(self) -> None:
         """End the nodes that still run, first politely, and their commands with them."""
@@ -88,6 +97,15 @@ class LocalPlugin(KeepsFailures, MultiProcPlugin):
             for process in self._running.values():
                 process.wait(max(0.0, limit - time.monotonic()))
         self._running.clear()
+
+    def _send_procs_to_workers(self, updatehash: bool = False, graph: Any = None) -> None:
+        super()._send_procs_to_workers(updatehash=updatehash, graph=graph)
+        if self._running:
+            wait([process.answer for process in self._running.values()], timeout=POLL)
+
+    def _processes(self) -> list[int]:
+        # Asked for from another thread: a list of its own, made in one step.
+        return [process.pid for process in list(self._running.values())]
 
     def _submit_job(self, node: Any, updatehash: bool = False) -> int | None:
         gpu = None
@@ -184,10 +202,12 @@ class LocalPlugin(KeepsFailures, MultiProcPlugin):
 
 def start_process(node: Any, updatehash: bool, taskid: int, share: Share) -> NodeProcess:
     """Start a node, from a new server if the old one has died."""
-    try:
-        start_server()
-        return NodeProcess(node, updatehash, taskid, share)
-    except (EOFError, ConnectionError):
-        # It died in the middle of this.
-        start_server()
-        return NodeProcess(node, updatehash, taskid, share)
+    for _ in range(ATTEMPTS):
+        try:
+            start_server()
+            return NodeProcess(node, updatehash, taskid, share)
+        except (EOFError, ConnectionError):
+            # It died in the middle of this, and may take a moment to be gone.
+            time.sleep(POLL)
+    start_server()
+    return NodeProcess(node, updatehash, taskid, share)

@@ -35,6 +35,8 @@ class NodeProcess:
 
     Attributes
     ----------
+    answer : Connection
+        Becomes ready when the node has ended.
     started, ended : float
         Seconds since the epoch; ``ended`` is 0 as long as it runs.
     consumed : Consumed or None
@@ -51,7 +53,7 @@ class NodeProcess:
         self._oom_kills = count_oom_kills()
         self.started = time.time()
         context = multiprocessing.get_context("forkserver")
-        self._answer, sender = context.Pipe(duplex=False)
+        self.answer, sender = context.Pipe(duplex=False)
         self._process = context.Process(
             target=work, args=(node, updatehash, taskid, share, sender), name=node.fullname
         )
@@ -66,9 +68,9 @@ class NodeProcess:
     def poll(self) -> dict[str, Any] | None:
         """Return the result as Nipype wants it, or None as long as the node runs."""
         died = not self._process.is_alive()
-        if self._answer.poll():
+        if self.answer.poll():
             try:
-                result, self.consumed = self._answer.recv()
+                result, self.consumed = self.answer.recv()
             except EOFError:
                 self._process.join()
                 return self._finish(self._no_answer())
@@ -103,7 +105,7 @@ class NodeProcess:
         # What a node leaves running, it leaves to nobody.
         self.signal(signal.SIGKILL)
         self._process.join()
-        self._answer.close()
+        self.answer.close()
         return result
 
     def _no_answer(self) -> dict[str, Any]:
