@@ -33,7 +33,8 @@ class Progress:
         """Take note of a node's ``start``, ``end`` or ``exception``."""
         short = name.partition(".")[2]
         if status == "start":
-            self.running.append(short)
+            # A node that is repeated starts twice.
+            self.running = [*dict.fromkeys([*self.running, short])]
             return
         self.done += 1
         if short in self.running:
