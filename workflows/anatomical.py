@@ -59,13 +59,13 @@ def init_alignment_wf(
         )
     else:
         register = Node(
-            engine.register(num_threads=threads),
+            engine.register(),
             name=f"register_{engine.name}",
-            n_procs=threads,
+            n_procs=threads if engine.parallel else 1,
         )
         workflow.connect(inputnode, "reference_mask", register, "reference_mask")
     to_reference = Node(ToReference(), name="to_reference")
-    bias = Node(CorrectBias(num_threads=threads), name="correct_bias", n_procs=threads)
+    bias = Node(CorrectBias(), name="correct_bias", n_procs=threads)
     workflow.connect(
         [
             (inputnode, register, [("moving", "moving"), ("reference", "reference")]),

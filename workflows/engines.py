@@ -20,13 +20,16 @@ class Engine:
         ``moving``, ``reference`` and their masks to ``transform`` (ITK .txt) and
         ``identity_kept``.
     tissue : type
-        ``in_file``, ``mask_file`` and ``contrast`` to ``csf``, ``gm`` and ``wm``.
+        ``in_file``, ``mask_file`` and ``contrast`` to ``csf``, ``gm`` and ``wm``; on one thread.
+    parallel : bool
+        Brain mask and registration use several threads.
     """
 
     name: str
     brain_mask: Any
     register: Any
     tissue: Any
+    parallel: bool
 
 
 def load_engine(name: str) -> Engine:
@@ -34,7 +37,7 @@ def load_engine(name: str) -> Engine:
     if name == "fsl":
         from colapipe.interfaces import fsl
 
-        return Engine(name, fsl.BrainMask, fsl.Register, fsl.Tissue)
+        return Engine(name, fsl.BrainMask, fsl.Register, fsl.Tissue, parallel=False)
     from colapipe.interfaces import builtin
 
-    return Engine(name, builtin.BrainMask, builtin.Register, builtin.Tissue)
+    return Engine(name, builtin.BrainMask, builtin.Register, builtin.Tissue, parallel=True)

@@ -67,19 +67,15 @@ def init_scan_wf(
         choose.inputs.existing_mask = str(existing_mask)
     elif skull_strip != "skip":
         mask = Node(
-            engine.brain_mask(num_threads=threads),
+            engine.brain_mask(),
             name=f"brain_mask_{engine.name}",
-            n_procs=threads,
+            n_procs=threads if engine.parallel else 1,
         )
         workflow.connect(load, "out_file", mask, "in_file")
         workflow.connect(mask, "mask_file", choose, "engine_mask")
 
-    bias = Node(CorrectBias(num_threads=threads), name="correct_bias", n_procs=threads)
-    tissue = Node(
-        engine.tissue(contrast=contrast, num_threads=threads),
-        name=f"tissue_{engine.name}",
-        n_procs=threads,
-    )
+    bias = Node(CorrectBias(), name="correct_bias", n_procs=threads)
+    tissue = Node(engine.tissue(contrast=contrast), name=f"tissue_{engine.name}")
     workflow.connect(
         [
             (load, bias, [("out_file", "in_file")]),

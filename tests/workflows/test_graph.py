@@ -47,13 +47,17 @@ def make_graph(tmp_path):
             engine=load_engine(engine),
             engine_version="1",
             model=model,
-            threads=1,
+            threads=3,
             use_gpu=False,
             described={"1": {}},
         )
         workflow = init_colapipe_wf([plan], run, tmp_path / "work")
+        graph = prepare_graph(workflow)
+        for node in graph:
+            graph.nodes[node]["share"] = node.n_procs
+            graph.nodes[node]["threads"] = getattr(node.inputs, "num_threads", 1)
         return nx.relabel_nodes(
-            prepare_graph(workflow), lambda node: node.fullname.removeprefix("colapipe.sub_1_wf.")
+            graph, lambda node: node.fullname.removeprefix("colapipe.sub_1_wf.")
         )
 
     return make
@@ -95,3 +99,17 @@ def test_every_scan_is_read_and_masked_once(make_graph):
     names = list(make_graph().nodes)
     assert sum(name.endswith("load_scan") for name in names) == len(CONTRASTS)
     assert len(names) == len(set(names))
+
+
+PARALLEL = {
+    "builtin": ("correct_bias", "brain_mask_builtin", "register_builtin", "synthesise"),
+    "fsl": ("correct_bias", "synthesise"),
+}
+
+
+@pytest.mark.parametrize("engine", PARALLEL)
+def test_a_node_is_given_the_cpus_that_it_can_use(engine, make_graph):
+    nodes = make_graph(engine=engine).nodes(data=True)
+    for name, data in nodes:
+        wanted = 3 if name.rpartition(".")[2] in PARALLEL[engine] else 1
+        assert data["share"] == data["threads"] == wanted, name
