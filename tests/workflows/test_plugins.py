@@ -194,6 +194,24 @@ def test_a_result_that_cannot_come_back_fails_its_node_only(run):
     assert run.ended == ["beside"]
 
 
+def leave_behind(note: str) -> int:
+    import subprocess
+    from pathlib import Path
+
+    return Path(note).write_text(str(subprocess.Popen(["sleep", "300"]).pid))
+
+
+def test_what_a_node_leaves_running_ends_with_it(run):
+    note = run.folder / "pid"
+    run.add("careless", leave_behind, note=str(note))
+    run.start()
+    left = Path("/proc") / note.read_text() / "stat"
+    limit = time.monotonic() + 30
+    while left.exists() and ") Z " not in left.read_text() and time.monotonic() < limit:
+        time.sleep(0.1)
+    assert not left.exists() or ") Z " in left.read_text()
+
+
 def test_stopping_on_the_first_crash_ends_the_other_nodes(tmp_path):
     run = Run(tmp_path, stop_on_first_crash=True)
     run.add("guilty", die, how=-3)
