@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "slurm-wlm-basic-plugins", "munge")
 PIDS = ("slurmd.pid", "slurmctld.pid", "munged.pid")
@@ -129,13 +130,15 @@ def install() -> None:
         return
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     wait = ("-o", "DPkg::Lock::Timeout=300")
-    for command in (
-        ["apt-get", *wait, "update", "-qq"],
-        ["apt-get", *wait, "install", "-qq", "--no-install-recommends", *PACKAGES],
-    ):
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
-        if done.returncode != 0:
-            pytest.skip(f"SLURM cannot be installed: {done.stderr.strip()[-300:]}")
+    # Tests in other processes want the same, and apt-get does not wait for all of its locks.
+    with FileLock(Path(tempfile.gettempdir()) / "colapipe-tests-apt.lock"):
+        for command in (
+            ["apt-get", *wait, "update", "-qq"],
+            ["apt-get", *wait, "install", "-qq", "--no-install-recommends", *PACKAGES],
+        ):
+            done = subprocess.run(command, capture_output=True, text=True, env=environment)
+            if done.returncode != 0:
+                pytest.skip(f"SLURM cannot be installed: {done.stderr.strip()[-300:]}")
 
 
 def make_gpus(folder: Path) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,20 +68,21 @@ def submitted(app, simulated, quick, cluster, tmp_path_factory):
     )
     marker.touch()
     run = (simulated, out, *quick, "-w", root / "a work", "--slurm", yaml)
-    said: list[str] = []
-    assert submit_run(make_settings(*run), ["01", "02", "03"], said.append) == 0
+    result = app(*run)
+    assert result.code == 0, result.text
     cluster.wait()
     first = last_submission(out)
     marker.unlink()
-    settings = make_settings(*run, "--slurm-failed")
-    assert submit_run(settings, ["01", "02", "03"], said.append) == 0
+    again = (*run, "--slurm-failed")
+    result = app(*again)
+    assert result.code == 0, result.text
     cluster.wait()
     local = root / "local"
     half = (simulated, local, *quick, "-w", root / "work", "--nprocs", 2)
     for name in ("--preproc-only", "--synth-only"):
         result = app(*half, name, "--participant-label", "02", "03")
         assert result.code == 0, result.text
-    return local, out, first, said, settings
+    return local, out, first, result.text, again
 
 
 def logs(out: Path) -> str:
@@ -91,7 +91,7 @@ def logs(out: Path) -> str:
 
 
 def test_arrays_give_the_voxels_and_sidecars_of_a_local_run(submitted, fingerprints):
-    local, out, _, _, _ = submitted
+    local, out, *_ = submitted
     here = fingerprints(out)
     assert here == fingerprints(local), logs(out)
     assert any("desc-synth_T2w.nii.gz" in name for name in here)
@@ -118,14 +118,14 @@ def test_a_cancelled_task_costs_its_participant_only(submitted):
 
 
 def test_only_what_failed_is_submitted_again(submitted):
-    _, out, first, said, _ = submitted
+    _, out, first, text, _ = submitted
     again = last_submission(out)
     assert again.folder != first.folder
     assert {array.stage: array.labels for array in again.arrays} == {
         "preproc": ("03",),
         "synth": ("03",),
     }
-    assert "sub-03: preproc left nothing" in said
+    assert "sub-03: preproc left nothing" in text
     assert all(again.state(stage, "03", {}) == "done" for stage in ("preproc", "synth")), logs(out)
 
 
@@ -137,12 +137,12 @@ def test_the_group_comes_when_all_have_ended(submitted):
     assert [line.split("\t")[0] for line in table[1:]] == ["sub-02", "sub-03"]
 
 
-def test_nothing_is_left_to_submit_in_the_end(submitted):
-    _, out, _, _, settings = submitted
-    said: list[str] = []
+def test_nothing_is_left_to_submit_in_the_end(submitted, app):
+    _, out, _, _, again = submitted
     before = last_submission(out)
-    assert submit_run(settings, ["02", "03"], said.append) == 0
-    assert said[-1] == "There is nothing to submit."
+    result = app(*again)
+    assert result.code == 0, result.text
+    assert "There is nothing to submit." in result.text
     assert last_submission(out) == before
 
 
@@ -153,38 +153,22 @@ def test_the_log_of_each_task_has_its_name(submitted):
     assert f"preproc_{first.arrays[0].job}_1.out" in names
 
 
-# What `colapipe --use-plugin FILE` does.
-BY_PLUGIN = """\
-import sys
-from pathlib import Path
-from colapipe.cli.app import main
-from colapipe.workflows import execution
-from colapipe.workflows.plugins.load import load_plugin
-
-file = Path(sys.argv.pop(1))
-execution.local_executor = lambda *given: load_plugin(file, given[1], given[0], given[2])
-sys.exit(main())
-"""
-
-
 def test_nodes_as_jobs_give_the_voxels_and_sidecars_of_a_local_run(
-    submitted, cluster, simulated, quick, fingerprints, tmp_path
+    submitted, app, cluster, simulated, quick, fingerprints, tmp_path
 ):
     local = submitted[0]
     out, yaml = tmp_path / "out", tmp_path / "plugin.yaml"
     yaml.write_text(PLUGIN.format(partition=partition(cluster.partition)))
     run = (simulated, out, *quick, "-w", tmp_path / "a work", "--nprocs", 2)
-    run += ("--participant-label", "02", "03")
+    run += ("--participant-label", "02", "03", "--use-plugin", yaml)
     for half in ("--preproc-only", "--synth-only"):
-        done = subprocess.run(
-            [sys.executable, "-c", BY_PLUGIN, yaml, *map(str, run), half],
-            capture_output=True,
-            text=True,
-            timeout=500,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+        result = app(*run, half)
+        assert result.code == 0, result.text
     assert fingerprints(out) == fingerprints(local)
     assert cluster.squeue() == []
+    # It was SLURM that ran the nodes: a job of these runs is the last that it knows.
+    known = subprocess.run(["scontrol", "show", "job"], capture_output=True, text=True).stdout
+    assert "JobName=colapipe.sub_03_" in known
 
 
 def test_a_refused_array_leaves_nothing_in_the_queue(cluster, simulated, quick, tmp_path):

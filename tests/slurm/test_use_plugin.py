@@ -16,6 +16,7 @@ from colapipe.resources import Resources
 from colapipe.slurm.commands import Ending
 from colapipe.workflows.execution import execute
 from colapipe.workflows.plugins.endings import cause, describe
+from colapipe.workflows.plugins.failures import KeepsFailures
 from colapipe.workflows.plugins.load import known_plugins, load_plugin
 from colapipe.workflows.plugins.multiproc import LocalPlugin
 from colapipe.workflows.plugins.slurm_options import PluginOptions, read_plugin_options
@@ -32,10 +33,6 @@ def load(tmp_path):
         return load_plugin(path, tmp_path / "log", RESOURCES, warn)
 
     return load_text
-
-
-def say_hello(use_gpu=False):
-    return "hello"
 
 
 def node(**given) -> Node:
@@ -76,7 +73,7 @@ def test_a_machine_without_slurm_says_so(load, monkeypatch):
 
 def test_other_plugins_get_their_arguments_as_they_are(load):
     plugin = load("plugin: PBS\nplugin_args: {qsub_args: -q long, max_jobs: 7}")
-    assert isinstance(plugin, PBSPlugin)
+    assert isinstance(plugin, PBSPlugin) and isinstance(plugin, KeepsFailures)
     assert plugin.plugin_args == {"qsub_args": "-q long", "max_jobs": 7}
     assert (plugin.failures, plugin.gpus) == ([], 0)
 
