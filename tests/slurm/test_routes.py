@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slurm
 CLUSTER = """\
 {partition}
 cpus: 2
-mem: 3G
+mem: 4G
 time: 15
 preproc:
   # As an impatient administrator would: the task of one participant is cancelled in the middle.
@@ -74,15 +74,15 @@ def submitted(app, simulated, quick, cluster, tmp_path_factory):
     first = last_submission(out)
     marker.unlink()
     again = (*run, "--slurm-failed")
-    result = app(*again)
-    assert result.code == 0, result.text
+    second = app(*again)
+    assert second.code == 0, second.text
     cluster.wait()
     local = root / "local"
     half = (simulated, local, *quick, "-w", root / "work", "--nprocs", 2)
     for name in ("--preproc-only", "--synth-only"):
         result = app(*half, name, "--participant-label", "02", "03")
         assert result.code == 0, result.text
-    return local, out, first, result.text, again
+    return local, out, first, second.text, again
 
 
 def logs(out: Path) -> str:
