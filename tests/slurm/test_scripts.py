@@ -198,6 +198,27 @@ def test_a_refused_job_takes_back_those_before_it(prepared, tmp_path, monkeypatc
     assert last_submission(tmp_path / "out") is None
 
 
+def test_more_participants_than_an_array_takes_become_several(prepared, tmp_path, monkeypatch):
+    calls = tmp_path / "calls"
+    calls.touch()
+    sbatch = f'shift 2; echo "$@" >> "{calls}"; wc -l < "{calls}"'
+    path = play(tmp_path / "bin", sbatch=sbatch, scontrol="echo 'MaxArraySize = 2'")
+    monkeypatch.setenv("PATH", path)
+    yaml = "preproc: {max_tasks: 7}\ngroup: true"
+    assert submit_run(prepared(yaml=yaml), ["02", "03"], print) == 0
+    wait = "--kill-on-invalid-dep=yes"
+    assert calls.read_text().splitlines() == [
+        "--array=1-1%7 preproc.sbatch tasks_1.tsv",
+        f"--array=1-1 --dependency=aftercorr:1 {wait} synth.sbatch tasks_1.tsv",
+        "--array=1-1%7 preproc.sbatch tasks_2.tsv",
+        f"--array=1-1 --dependency=aftercorr:3 {wait} synth.sbatch tasks_2.tsv",
+        "--dependency=afterany:1:2:3:4 group.sbatch",
+    ]
+    last = last_submission(tmp_path / "out")
+    assert [array.labels for array in last.arrays] == [("02",), ("02",), ("03",), ("03",)]
+    assert last.group == "5"
+
+
 def test_a_machine_without_slurm_says_so(prepared, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(MissingToolError, match="sbatch was not found"):
