@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from colapipe.usage import most_at_once, read_usage
 
@@ -202,3 +203,19 @@ def test_the_summary_names_the_slowest_nodes_and_the_memory_to_ask_for(whole):
 def test_a_run_without_a_terminal_says_which_participants_are_complete(whole):
     _, text = whole
     assert re.search(r"sub-02 is complete \(\d+ of \d+ nodes", text)
+
+
+def test_a_gpu_that_cuda_cannot_use_leaves_the_work_to_the_cpu_with_one_warning(
+    whole, app, simulated, quick, tmp_path, fingerprints
+):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU that works")
+    out = tmp_path / "out"
+    options = ("--participant-label", "02", "--target", "PDw", "-w", tmp_path / "work")
+    result = app(simulated, out, *quick, *options, CUDA_VISIBLE_DEVICES="0")
+    assert result.code == 0, result.text
+    assert result.text.count("the GPU cannot be used, so the CPU synthesises everything") == 1
+    assert fingerprints(out, "sub-*/**/*.nii.gz") == fingerprints(whole[0], "sub-*/**/*.nii.gz")
+    rows = read_usage(next(out.glob("logs/*/resources.tsv")))
+    tried = [(row.gpu, row.exit) for row in rows if row.node.endswith("synthesise")]
+    assert tried == [("0", "failed"), (None, "ok")]
