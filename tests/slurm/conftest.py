@@ -82,7 +82,7 @@ class Cluster:
             "\n"
         )[:-1]
 
-    def wait(self, seconds: float = 240) -> None:
+    def wait(self, seconds: float = 900) -> None:
         """Wait until none of this user's jobs is left."""
         wait_for(lambda: not self.squeue(), seconds, "the queue did not run empty")
 
