@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from colapipe import __version__
 from colapipe.bids.dataset import ensure_outside, validate, write_dataset_description
@@ -31,9 +31,6 @@ from colapipe.report.methods import methods
 from colapipe.resources import Resources, available_cpus, available_memory_gb, visible_gpus
 from colapipe.usage import TABLE, read_usage
 from colapipe.workdir import participant_folders, work_folder
-
-if TYPE_CHECKING:
-    from colapipe.workflows.execution import Executor
 
 DISK_FULL = "No space left on device"
 
@@ -57,7 +54,7 @@ def run(settings: Settings) -> int:
     ensure_outside(settings.out_dir, settings.bids_dir, settings.work_dir)
     model = None if settings.mode == "preproc-only" else read_model(settings.model)
     engine, engine_version = choose_engine(settings.engine)
-    if settings.slurm is None:  # with it, the device is a compute node's
+    if settings.slurm is None and settings.use_plugin is None:  # with them, it is a job's device
         check_device(settings.device)
     plans = plan_run(settings, make_request(settings, model))
     screen = Screen(settings.verbosity)
@@ -73,7 +70,8 @@ def run(settings: Settings) -> int:
         from colapipe.slurm.submit import submit_run
 
         screen.plan(plans, engine, model)
-        return submit_run(settings, list(unfinished), screen.say)
+        code = submit_run(settings, list(unfinished), screen.say)
+        return code or int(any(plan.errors for plan in plans))
 
     log_dir = prepare_output(settings)
     screen.log_to(log_dir / "colapipe.log")
@@ -320,7 +318,7 @@ def _execute(
     if not any(plan.spaces for plan in plans):
         return []
     from colapipe.workflows.cache import count_nodes
-    from colapipe.workflows.execution import configure_nipype, execute, local_executor
+    from colapipe.workflows.execution import Executor, configure_nipype, execute, local_executor
     from colapipe.workflows.plugins.load import load_plugin
 
     log_dir = Path(about["log_dir"])
@@ -334,7 +332,14 @@ def _execute(
     else:
         plugin = load_plugin(settings.use_plugin, log_file, resources, screen.warn)
     workflow = _build_workflow(
-        settings, plans, engine, engine_version, model, about, resources, use_gpu=plugin.gpus > 0
+        settings,
+        plans,
+        engine,
+        engine_version,
+        model,
+        about,
+        resources,
+        use_gpu=plugin.gpus > 0 and settings.device != "cpu",
     )
     done, total = count_nodes(workflow)
     screen.say(
