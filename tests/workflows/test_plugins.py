@@ -276,6 +276,20 @@ def test_eight_participants_on_two_cores_never_start_more_than_fits(run):
     assert most_at_once(rows, lambda row: row.planned_memory_gb) <= 2.5
 
 
+def test_one_participant_after_another_and_the_longest_way_first(run):
+    order: list[str] = []
+    run.on_start = order.append
+    for participant in ("p", "q"):
+        first = run.add(f"{participant}_first", pass_on)
+        run.add(f"{participant}_a_leaf", pass_on, first)
+        last = first
+        for number in range(3):
+            last = run.add(f"{participant}_step_{number}", pass_on, last)
+    run.start(nprocs=1)
+    assert [name[0] for name in order] == ["p"] * 5 + ["q"] * 5
+    assert order.index("p_step_1") < order.index("p_a_leaf")
+
+
 def test_a_node_that_needs_more_than_there_is_runs_alone(run):
     run.add("large", sleep, mem_gb=50, n_procs=16)
     run.add("beside", sleep)

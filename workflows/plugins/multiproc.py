@@ -6,7 +6,7 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
 from traceback import format_exception
@@ -20,6 +20,7 @@ from colapipe.resources import Resources
 from colapipe.usage import APP_GB, TABLE, NodeUsage, append_usage
 from colapipe.workflows.plugins.failures import KeepsFailures, traceback_lines
 from colapipe.workflows.plugins.memory import PeakMemory
+from colapipe.workflows.plugins.order import urgency
 from colapipe.workflows.plugins.process import NodeProcess
 from colapipe.workflows.plugins.server import start_server
 from colapipe.workflows.plugins.worker import Share
@@ -97,6 +98,13 @@ class LocalPlugin(KeepsFailures, MultiProcPlugin):
             for process in self._running.values():
                 process.wait(max(0.0, limit - time.monotonic()))
         self._running.clear()
+
+    def _generate_dependency_list(self, graph: Any) -> None:
+        super()._generate_dependency_list(graph)
+        self._urgency = urgency(graph, self.procs)
+
+    def _sort_jobs(self, jobids: Sequence[int], scheduler: str | None = None) -> list[int]:
+        return sorted(jobids, key=lambda jobid: self._urgency[jobid])
 
     def _send_procs_to_workers(self, updatehash: bool = False, graph: Any = None) -> None:
         super()._send_procs_to_workers(updatehash=updatehash, graph=graph)
