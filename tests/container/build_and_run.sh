@@ -126,7 +126,10 @@ version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' "$repository/colapipe/__init__
 [[ $(inspect '{{.Config.User}}') == 1000:1000 ]] || die "the image's user is not 1000:1000."
 [[ $(inspect '{{index .Config.Labels "org.opencontainers.image.version"}}') == "$version" ]] ||
     die "the image's version label is not $version."
-[[ $(inspect '{{json .Config}}') == *'"colapipe","--version"'* ]] || die "there is no health check."
+# Docker and Podman keep the health check in different places.
+described=$("$container" image inspect "$image" | tr -d ' \n')
+[[ $described == *'"Healthcheck":{"Test":["CMD","colapipe","--version"]'* ]] ||
+    die "there is no health check."
 
 # Options that let a container run here at all. In a container without the right to raise limits,
 # and with old cgroups, only runc starts, and only with limits that are there already.
