@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import networkx as nx
+import networkx as nx  # type: ignore[import-untyped]
 
 
 def urgency(graph: nx.DiGraph, nodes: Sequence[Any]) -> list[tuple[int, int]]:
