@@ -19,8 +19,7 @@ ARG EXTRAS="demo validate"
 ARG PIP_INDEX_URL
 ARG PIP_FIND_LINKS
 ARG PIP_CERT
-ENV PATH=/opt/colapipe/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 \
-    PIP_DISABLE_PIP_VERSION_CHECK=1
+ENV PATH=/opt/colapipe/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /src
 COPY setup.cfg constraints.txt ./
 RUN python -m venv /opt/colapipe \
@@ -28,7 +27,7 @@ RUN python -m venv /opt/colapipe \
         print(c['options']['install_requires'], *map(c['options.extras_require'].get, sys.argv[1:]))" \
         ${EXTRAS} > requirements.txt \
     && version="$(sed -n 's/^torch==//p' constraints.txt)" \
-    && pip install -c constraints.txt -r requirements.txt setuptools \
+    && pip install --no-compile -c constraints.txt -r requirements.txt setuptools \
         "torch==${version}${TORCH:++$TORCH}" \
         ${TORCH:+${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX/$TORCH"}}
 
@@ -49,7 +48,7 @@ RUN pip uninstall --yes --quiet triton setuptools pip \
 FROM requirements AS package
 ARG VERSION=0.1.0
 COPY . .
-RUN pip install --no-deps --no-build-isolation --prefix /package . \
+RUN pip install --no-compile --no-deps --no-build-isolation --prefix /package . \
     && python -m compileall -q --invalidation-mode unchecked-hash /package \
     && found="$(sed -n 's/^__version__ = "\(.*\)"/\1/p' colapipe/__init__.py)" \
     && if [ "$found" != "$VERSION" ]; then \
