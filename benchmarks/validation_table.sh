@@ -51,19 +51,20 @@ declare -p DATA > "$RUNS/data"
 xargs -P "$JOBS" -d '\n' -n 1 bash -c 'source "$RUNS/data"; read -ra words <<< "$0"; train "${words[@]}"' \
     < "$RUNS/jobs"
 
+FOUR=(--targets T1w T2w T1ce FLAIR)
 model() { echo "$RUNS/$1/model.safetensors"; }
 # On the real validation participants; the simulated one serves PDw alone.
-score() {
-    colapipe-model evaluate --cache "$RUNS/slices" --split $SPLITS/brats_train.json \
-        --targets T1w T2w T1ce FLAIR "$@"
+score() { # MODEL... OPTIONS...
+    colapipe-model evaluate "$@" --cache "$RUNS/slices" --split $SPLITS/brats_train.json
 }
-score "$(model unet)" "$(model ldm)" "$(model mmgan)" --baselines copy quadratic --out "$RUNS/table"
-score "$(model tiny)" --steps 1 4 10 --ceiling --out "$RUNS/table"
-score "$(model tiny)" --steps 4 --samples 8 --out "$RUNS/table"
-score "$(model tiny)" --steps 1 50 --slices 16 --out "$RUNS/fifty-steps"
+score "$(model unet)" "$(model ldm)" "$(model mmgan)" --baselines copy quadratic "${FOUR[@]}" \
+    --out "$RUNS/table"
+score "$(model tiny)" --steps 1 4 10 --ceiling "${FOUR[@]}" --out "$RUNS/table"
+score "$(model tiny)" --steps 4 --samples 8 "${FOUR[@]}" --out "$RUNS/table"
+score "$(model tiny)" --steps 1 50 --slices 16 "${FOUR[@]}" --out "$RUNS/fifty-steps"
 score "$(model tiny)" --targets T2w --sources T1w T1w+T1ce T1w+T1ce+FLAIR --out "$RUNS/more-inputs"
 for seed in 0 1 2; do
     score "$(model "whole-$seed")" "$(model "no-net-$seed")" "$(model "no-structure-$seed")" \
         "$(model "no-awa-$seed")" "$(model "no-scf-$seed")" "$(model "none-$seed")" \
-        --reference "whole-$seed" --out "$RUNS/ablation-$seed"
+        --reference "whole-$seed" "${FOUR[@]}" --out "$RUNS/ablation-$seed"
 done
