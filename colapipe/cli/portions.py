@@ -67,6 +67,21 @@ def find_unfinished(
     return unfinished, done
 
 
+def plans_to_report(
+    plans: Sequence[SessionPlan], done: Sequence[str], locked: Mapping[str, str]
+) -> list[SessionPlan]:
+    """Return the plans that the end of a run speaks of.
+
+    Not those of others' participants, nor what was finished before; but a session that cannot be
+    planned is a problem of every run, though another of the same participant is finished.
+    """
+    return [
+        plan
+        for plan in plans
+        if plan.participant not in locked and (plan.participant not in done or plan.errors)
+    ]
+
+
 def run_in_portions(
     settings: Settings,
     plans: Sequence[SessionPlan],

@@ -19,7 +19,12 @@ from typing import Any
 from colapipe import __version__
 from colapipe.bids.dataset import ensure_outside, validate, write_dataset_description
 from colapipe.bids.derivatives import parse_derivatives
-from colapipe.cli.portions import by_participant, find_unfinished, run_in_portions
+from colapipe.cli.portions import (
+    by_participant,
+    find_unfinished,
+    plans_to_report,
+    run_in_portions,
+)
 from colapipe.cli.screen import Screen
 from colapipe.config import Settings
 from colapipe.errors import DatasetError, LockedError, MissingToolError, OutputError, UsageError
@@ -111,8 +116,8 @@ def run(settings: Settings) -> int:
         return 70
     for words in outcome.locked.values():
         screen.warn(words)
-    others = [plan for plan in plans if plan.participant not in {*done, *outcome.locked}]
-    code = _finish(settings, others, outcome.failures, about, screen, time.monotonic() - started)
+    mine = plans_to_report(plans, done, outcome.locked)
+    code = _finish(settings, mine, outcome.failures, about, screen, time.monotonic() - started)
     return code or (LockedError.exit_code if outcome.locked else 0)
 
 

@@ -130,6 +130,7 @@ def read_yaml(path: Path, option: str) -> dict[str, Any]:
     import yaml
 
     try:
+        # The base loader makes texts, lists and mappings, and no other object.
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
     except OSError as err:
         raise UsageError(f"{option} {path}: cannot be read ({err.strerror}).") from err
