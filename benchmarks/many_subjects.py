@@ -144,12 +144,16 @@ def plot(rows: Sequence[Sequence[str]]) -> str:
         return 60 + 160 * (log10(float(row[0])) - 1), 260 - 80 * (log10(float(row[column])) - 1)
 
     lines = []
-    for column, colour, name in ((3, "#0b6", "in portions"), (4, "#c40", "one graph of all")):
+    # The names stand above and below their curves, which end close to each other.
+    for column, colour, name, shift in (
+        (3, "#0b6", "in portions", -8),
+        (4, "#c40", "one graph of all", 16),
+    ):
         points = [place(row, column) for row in rows if row[column] != "-"]
         path = " ".join(f"{x:.0f},{y:.0f}" for x, y in points)
         x, y = points[-1]
         lines.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        lines.append(f'<text x="{x + 6:.0f}" y="{y:.0f}" fill="{colour}">{name}</text>')
+        lines.append(f'<text x="{x + 6:.0f}" y="{y + shift:.0f}" fill="{colour}">{name}</text>')
     for row in rows:
         x, _ = place(row, 3)
         lines.append(f'<text x="{x:.0f}" y="285" text-anchor="middle">{row[0]}</text>')

@@ -68,11 +68,16 @@ def plan_memory(nodes: Iterable[Node], million_voxels: float) -> None:
         If a step was never measured.
     """
     for node in nodes:
-        kind = type(node.interface)
-        fixed, slope = MEASURED[f"{kind.__module__.rpartition('.')[2]}.{kind.__name__}"]
+        fixed, slope = MEASURED[kind_of(node)]
         measured = fixed + slope * million_voxels + PER_WEIGHT * _weights_gb(node)
         # Nipype takes this as an argument of a new node only.
         node._mem_gb = round(MARGIN * measured, 2)
+
+
+def kind_of(node: Node) -> str:
+    """Return what a node does, by the module and the class of its interface."""
+    interface = type(node.interface)
+    return f"{interface.__module__.rpartition('.')[2]}.{interface.__name__}"
 
 
 def nodes_of(workflow: Workflow) -> list[Node]:

@@ -7,12 +7,29 @@ from typing import Any
 
 import networkx as nx  # type: ignore[import-untyped]
 
+from colapipe.workflows.memory import kind_of
 
-def urgency(graph: nx.DiGraph, nodes: Sequence[Any]) -> list[tuple[int, int]]:
+SECONDS: dict[str, float] = {
+    "builtin.BrainMask": 6.0,
+    "builtin.Register": 3.0,
+    "builtin.Tissue": 2.0,
+    "evaluation.Score": 2.5,
+    "fsl.BrainMask": 10.0,
+    "fsl.Register": 40.0,
+    "fsl.Tissue": 200.0,
+    "synthesis.Synthesise": 7.0,
+}
+"""About how long the slow steps take; only their ratios count."""
+
+OTHERS = 0.7
+"""About how many seconds any other step takes."""
+
+
+def urgency(graph: nx.DiGraph, nodes: Sequence[Any]) -> list[tuple[int, float]]:
     """Return a sort key for each node: participant by participant, the longest way to go first.
 
     A participant is finished before the next one takes much, so that an interrupted run has
-    finished participants. Inside of one, a node with many steps behind it goes before one that
+    finished participants. Inside of one, a node with much work behind it goes before one that
     nothing waits for; else the last steps would wait for what could have run long before.
 
     Parameters
@@ -22,11 +39,12 @@ def urgency(graph: nx.DiGraph, nodes: Sequence[Any]) -> list[tuple[int, int]]:
     nodes : sequence
         The nodes in topological order.
     """
-    steps: dict[Any, int] = {}
+    seconds: dict[Any, float] = {}
     for node in reversed(nodes):
-        steps[node] = 1 + max((steps[after] for after in graph.successors(node)), default=0)
+        behind = max((seconds[after] for after in graph.successors(node)), default=0.0)
+        seconds[node] = behind + SECONDS.get(kind_of(node), OTHERS)
     place = {node: number for number, node in enumerate(nodes)}
     turn: dict[Any, int] = {}
     for group in nx.weakly_connected_components(graph):
         turn.update(dict.fromkeys(group, min(place[node] for node in group)))
-    return [(turn[node], -steps[node]) for node in nodes]
+    return [(turn[node], -seconds[node]) for node in nodes]
