@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,6 +24,20 @@ def work_folder(settings: Settings) -> Path:
     """
     key = hashlib.sha256(str(settings.bids_dir.resolve()).encode()).hexdigest()[:8]
     return settings.work_dir / f"{settings.bids_dir.name}-{key}" / f"v{__version__}"
+
+
+def provide_temporary_folder(settings: Settings) -> None:
+    """Let temporary files go to the work directory where the system has no place for them.
+
+    That is so in a container whose root is read-only and has nothing mounted on ``/tmp``.
+    """
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        folder = settings.work_dir / "tmp"
+        folder.mkdir(parents=True, exist_ok=True)
+        # For the processes of nodes and their commands, too.
+        os.environ["TMPDIR"] = str(folder)
 
 
 def participant_folders(folder: Path, participant: str) -> list[Path]:

@@ -19,7 +19,7 @@ class Terminated(KeyboardInterrupt):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code (see ``docs/exit_codes.md``)."""
+    """Run the command line and return its exit code (see ``docs/when-something-goes-wrong.md``)."""
     # Nipype looks for new versions on the network unless this is set before it is imported.
     os.environ["NIPYPE_NO_ET"] = "1"
     # Only the main thread may do this; who calls from another handles signals itself.

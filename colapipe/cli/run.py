@@ -35,7 +35,7 @@ from colapipe.plan import Request, SessionPlan, plan_run
 from colapipe.report.methods import methods
 from colapipe.resources import Resources, available_cpus, available_memory_gb, visible_gpus
 from colapipe.usage import TABLE, read_usage
-from colapipe.workdir import participant_folders, work_folder
+from colapipe.workdir import participant_folders, provide_temporary_folder, work_folder
 
 DISK_FULL = "No space left on device"
 
@@ -78,6 +78,7 @@ def run(settings: Settings) -> int:
         code = submit_run(settings, list(unfinished), screen.say)
         return code or int(any(plan.errors for plan in plans))
 
+    provide_temporary_folder(settings)
     log_dir = prepare_output(settings)
     screen.log_to(log_dir / "colapipe.log")
     screen.say(f"colapipe {__version__}: {shlex.join(sys.argv[1:])}", log_only=True)
