@@ -12,7 +12,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,22 @@ from colapipe.workdir import participant_folders, provide_temporary_folder, work
 DISK_FULL = "No space left on device"
 
 
+@dataclass(frozen=True)
+class Tools:
+    """What a run works with.
+
+    Parameters
+    ----------
+    engine, engine_version : str
+    model : ModelInfo or None
+        None for a run that only preprocesses.
+    """
+
+    engine: str
+    engine_version: str
+    model: ModelInfo | None
+
+
 def run(settings: Settings) -> int:
     """Do what the settings say.
 
@@ -58,23 +74,21 @@ def run(settings: Settings) -> int:
         return _gather(settings)
     ensure_outside(settings.out_dir, settings.bids_dir, settings.work_dir)
     model = None if settings.mode == "preproc-only" else read_model(settings.model)
-    engine, engine_version = choose_engine(settings.engine)
+    tools = Tools(*choose_engine(settings.engine), model)
     if settings.slurm is None and settings.use_plugin is None:  # with them, it is a job's device
         check_device(settings.device)
     plans = plan_run(settings, make_request(settings, model))
     screen = Screen(settings.verbosity)
-    finished = FinishedParticipants(settings, engine, engine_version, model)
+    finished = FinishedParticipants(settings, tools.engine, tools.engine_version, model)
     unfinished, done = find_unfinished(plans, finished)
     if settings.dry_run:
-        screen.plan(plans, engine, model)
-        _say_what_would_run(
-            settings, plans, unfinished, done, engine, engine_version, model, screen
-        )
+        screen.plan(plans, tools.engine, model)
+        _say_what_would_run(settings, tools, plans, unfinished, done, screen)
         return 0
     if settings.slurm is not None:
         from colapipe.slurm.submit import submit_run
 
-        screen.plan(plans, engine, model)
+        screen.plan(plans, tools.engine, model)
         code = submit_run(settings, list(unfinished), screen.say)
         return code or int(any(plan.errors for plan in plans))
 
@@ -82,27 +96,32 @@ def run(settings: Settings) -> int:
     log_dir = prepare_output(settings)
     screen.log_to(log_dir / "colapipe.log")
     screen.say(f"colapipe {__version__}: {shlex.join(sys.argv[1:])}", log_only=True)
-    screen.plan(plans, engine, model)
+    screen.plan(plans, tools.engine, model)
     warnings = [] if settings.mode == "synth-only" else check_dataset(settings, screen)
     warnings += write_dataset_description(
         settings.out_dir,
         settings.bids_dir,
-        engine,
-        engine_version,
+        tools.engine,
+        tools.engine_version,
         None if model is None else asdict(model) | {"path": None, "metadata": None},
         parse_derivatives(settings.derivatives),
     )
     for warning in warnings:
         screen.warn(warning)
-    about = describe_run(settings, engine, engine_version, model, warnings, log_dir)
+    about = describe_run(settings, tools, warnings, log_dir)
     if done:
         screen.say(f"{len(done)} participant(s) finished before, nothing has changed for them")
     if not unfinished and not any(plan.errors for plan in plans):
         screen.say("Nothing to do.")
         return 0
+    resources = plan_resources(settings)
+    screen.say(
+        f"{resources.nprocs} CPU(s), {resources.threads} thread(s) a process, "
+        f"{resources.mem_gb:.1f} GB, {len(resources.gpus)} GPU(s)"
+    )
 
     def execute_portion(portion: Sequence[SessionPlan]) -> list[Failure]:
-        return _execute(settings, portion, engine, engine_version, model, about, screen)
+        return _execute(settings, tools, portion, about, screen)
 
     try:
         outcome = run_in_portions(settings, plans, unfinished, finished, execute_portion)
@@ -249,23 +268,22 @@ def check_dataset(settings: Settings, screen: Screen) -> list[str]:
 
 
 def describe_run(
-    settings: Settings,
-    engine: str,
-    engine_version: str,
-    model: ModelInfo | None,
-    warnings: Sequence[str],
-    log_dir: Path,
+    settings: Settings, tools: Tools, warnings: Sequence[str], log_dir: Path
 ) -> dict[str, Any]:
     """Return what reports say about a run, as plain JSON values."""
     return {
         "version": __version__,
         "command": shlex.join(["colapipe", *sys.argv[1:]]),
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "engine": engine,
-        "engine_version": engine_version,
+        "engine": tools.engine,
+        "engine_version": tools.engine_version,
         "model": None
-        if model is None
-        else {"name": model.name, "sha256": model.sha256, "licence": model.licence},
+        if tools.model is None
+        else {
+            "name": tools.model.name,
+            "sha256": tools.model.sha256,
+            "licence": tools.model.licence,
+        },
         "settings": json.loads(json.dumps(asdict(settings), default=str)),
         "warnings": list(warnings),
         "log_dir": str(log_dir),
@@ -313,10 +331,8 @@ def plan_resources(settings: Settings) -> Resources:
 
 def _execute(
     settings: Settings,
+    tools: Tools,
     plans: Sequence[SessionPlan],
-    engine: str,
-    engine_version: str,
-    model: ModelInfo | None,
     about: dict[str, Any],
     screen: Screen,
 ) -> list[Failure]:
@@ -337,21 +353,9 @@ def _execute(
         plugin: Executor = local_executor(resources, log_file, screen.warn)
     else:
         plugin = load_plugin(settings.use_plugin, log_file, resources, screen.warn)
-    workflow = _build_workflow(
-        settings,
-        plans,
-        engine,
-        engine_version,
-        model,
-        about,
-        resources,
-        use_gpu=plugin.gpus > 0 and settings.device != "cpu",
-    )
+    use_gpu = plugin.gpus > 0 and settings.device != "cpu"
+    workflow = _build_workflow(settings, tools, plans, about, resources, use_gpu=use_gpu)
     done, total = count_nodes(workflow)
-    screen.say(
-        f"{resources.nprocs} CPU(s), {resources.threads} thread(s) a process, "
-        f"{resources.mem_gb:.1f} GB, {len(resources.gpus)} GPU(s)"
-    )
     screen.say(f"{done} of {total} nodes are cached, {total - done} will run")
     if done == total:
         plugin.close()
@@ -362,10 +366,8 @@ def _execute(
 
 def _build_workflow(
     settings: Settings,
+    tools: Tools,
     plans: Sequence[SessionPlan],
-    engine: str,
-    engine_version: str,
-    model: ModelInfo | None,
     about: dict[str, Any],
     resources: Resources,
     *,
@@ -382,9 +384,9 @@ def _build_workflow(
     }
     run = Run(
         settings=settings,
-        engine=load_engine(engine),
-        engine_version=engine_version,
-        model=model,
+        engine=load_engine(tools.engine),
+        engine_version=tools.engine_version,
+        model=tools.model,
         threads=resources.threads,
         use_gpu=use_gpu,
         described=described,
@@ -394,19 +396,17 @@ def _build_workflow(
 
 def _say_what_would_run(
     settings: Settings,
+    tools: Tools,
     plans: Sequence[SessionPlan],
     unfinished: Mapping[str, str],
     done: Sequence[str],
-    engine: str,
-    engine_version: str,
-    model: ModelInfo | None,
     screen: Screen,
 ) -> None:
     """Say for each participant what is cached and what would run.
 
     A workflow is built only for those whose work folder holds something.
     """
-    about = describe_run(settings, engine, engine_version, model, (), settings.out_dir)
+    about = describe_run(settings, tools, (), settings.out_dir)
     resources = plan_resources(settings)
     untouched = 0
     for participant, group in by_participant(plans).items():
@@ -422,9 +422,7 @@ def _say_what_would_run(
             from colapipe.workflows.execution import ask_quietly
 
             ask_quietly()
-            workflow = _build_workflow(
-                settings, group, engine, engine_version, model, about, resources
-            )
+            workflow = _build_workflow(settings, tools, group, about, resources)
             cached, total = count_nodes(workflow, forget=False)
             screen.say(
                 f"sub-{participant}: {cached} of {total} nodes are cached, "
