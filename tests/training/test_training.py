@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -141,6 +142,17 @@ def test_the_split_of_the_bundled_model_keeps_both_scored_participants_out() -> 
     assert Split(split.train[::-1], split.validation).sha256 == split.sha256
 
 
+def test_the_split_with_simulated_heads_judges_by_whom_the_other_one_does() -> None:
+    import colapipe.training
+
+    folder = Path(colapipe.training.__file__).parent / "splits"
+    split, real = read_split(folder / "cola-tiny.json"), read_split(folder / "brats_train.json")
+    assert (len(split.train), len(split.validation)) == (25, 6)
+    assert len({*split.train, *split.validation}) == 25 + 6
+    assert set(real.validation) < set(split.validation)
+    assert set(real.train) < set(split.train)
+
+
 def test_sources_are_never_the_target_and_never_none() -> None:
     rng = np.random.default_rng(0)
     seen = {tuple(choose_sources(("T1w", "T2w", "FLAIR"), "T2w", 0.5, rng)) for _ in range(100)}
@@ -275,6 +287,30 @@ def test_the_moving_average_is_its_closed_form() -> None:
         ema.update(module)
     assert float(ema.average["weight"]) == pytest.approx(expected, rel=1e-5)
     assert ema.decay() == 0.5
+
+
+def test_the_moving_average_of_a_constant_is_what_is_held_of_the_start() -> None:
+    torch.manual_seed(0)
+    module = torch.nn.Linear(3, 2).double()
+    start = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+    ema = EMA(module)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.fill_(2.0)
+    for _ in range(50):
+        ema.update(module)
+    held = math.prod((1 + n) / (10 + n) for n in range(50))
+    for name, value in start.items():
+        assert float((ema.average[name] - (2 + held * (value - 2))).abs().max()) <= 1e-12
+
+
+def test_the_warm_up_of_the_moving_average_ends_at_its_rate() -> None:
+    ema = EMA(torch.nn.Linear(1, 1), rate=0.9999)
+    assert ema.decay() == 0.1
+    ema.updates = 89_988
+    assert 0.99989 < ema.decay() < 0.9999
+    ema.updates = 89_990
+    assert ema.decay() == 0.9999
 
 
 def test_a_run_that_is_interrupted_ends_with_the_same_bits(cache: Path, tmp_path: Path) -> None:
