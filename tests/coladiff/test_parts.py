@@ -26,7 +26,7 @@ from colapipe.coladiff.uncertainty import RunningStatistics
 from colapipe.coladiff.window import choose_window
 
 NANO = PRESETS["nano"]
-PAPER_MILLIONS, TINY_MILLIONS = 61.392, 2.659
+PARAMETERS = {"paper": 61_392_463, "tiny": 2_659_395, "ldm": 2_547_745, "nano": 74_149}
 
 
 def awaken(network: torch.nn.Module) -> None:
@@ -181,18 +181,43 @@ def test_every_combination_of_ablations_trains_and_is_stored(
     assert torch.allclose(finish(loaded, configuration), image, atol=1e-4)
 
 
+def whole_and_ablated(name: str) -> tuple[CoLaDiffNetwork, CoLaDiffNetwork]:
+    """Return the whole model, and one without a part that has its weights wherever they fit."""
+    torch.manual_seed(0)
+    whole, ablated = CoLaDiffNetwork(NANO), CoLaDiffNetwork(replace(NANO, **{name: SWITCHES[name]}))
+    awaken(whole)
+    awaken(ablated)
+    own = ablated.state_dict()
+    shared = {n: t for n, t in whole.state_dict().items() if n in own and own[n].shape == t.shape}
+    ablated.load_state_dict(shared, strict=False)
+    return whole, ablated
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("name", SWITCHES)
 def test_every_ablation_changes_the_parameters_and_the_image(name: str) -> None:
-    images, sizes = [], []
-    for configuration in (NANO, replace(NANO, **{name: SWITCHES[name]})):
-        torch.manual_seed(0)
-        network = CoLaDiffNetwork(configuration)
-        awaken(network)
-        sizes.append(sum(parameter.numel() for parameter in network.parameters()))
-        images.append(finish(network, configuration))
+    whole, ablated = whole_and_ablated(name)
+    sizes = [sum(p.numel() for p in network.parameters()) for network in (whole, ablated)]
     assert sizes[0] > sizes[1] or name == "latent_net"
     assert sizes[0] != sizes[1]
-    assert not torch.allclose(*images)
+    images = finish(whole, NANO), finish(ablated, ablated.configuration)
+    assert float((images[0] - images[1]).abs().max()) > 1e-3
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", SWITCHES)
+def test_every_part_of_an_ablation_has_a_say_in_the_image(name: str) -> None:
+    """Where neighbouring layers change with a part, sharing weights cannot tell that it is dead."""
+    whole, ablated = whole_and_ablated(name)
+    only = set(whole.state_dict()) - set(ablated.state_dict())
+    parts = {".".join(n.split(".")[:2]) for n in only}
+    kept, before = {n: t.clone() for n, t in whole.state_dict().items()}, finish(whole, NANO)
+    for part in parts:
+        for parameter_name, parameter in whole.named_parameters():
+            if parameter_name in only and parameter_name.startswith(part + "."):
+                parameter.add_(0.2 * torch.randn_like(parameter))
+        assert float((finish(whole, NANO) - before).abs().max()) > 1e-3, part
+        whole.load_state_dict(kept)
 
 
 def test_without_the_four_parts_it_is_a_latent_diffusion_model() -> None:
@@ -207,13 +232,10 @@ def test_without_the_four_parts_it_is_a_latent_diffusion_model() -> None:
     assert not kinds & {"BottleneckBlock", "ReceptiveFieldFusion", "AttentionalFusion"}
 
 
-@pytest.mark.parametrize(
-    ("preset", "millions"), [("paper", PAPER_MILLIONS), ("tiny", TINY_MILLIONS)]
-)
-def test_the_sizes_of_the_presets_are_pinned(preset: str, millions: float) -> None:
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_sizes_of_the_presets_are_pinned(preset: str) -> None:
     network = CoLaDiffNetwork(PRESETS[preset])
-    count = sum(parameter.numel() for parameter in network.parameters())
-    assert count / 1e6 == pytest.approx(millions, abs=0.005)
+    assert sum(parameter.numel() for parameter in network.parameters()) == PARAMETERS[preset]
 
 
 def test_no_layer_has_a_memory_of_its_batch() -> None:
