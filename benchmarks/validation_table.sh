@@ -57,9 +57,9 @@ model() { echo "$RUNS/$1/model.safetensors"; }
 score() { # MODEL... OPTIONS...
     colapipe-model evaluate "$@" --cache "$RUNS/slices" --split $SPLITS/brats_train.json
 }
-score "$(model unet)" "$(model ldm)" "$(model mmgan)" --baselines copy quadratic "${FOUR[@]}" \
-    --out "$RUNS/table"
-score "$(model tiny)" --steps 1 4 10 --ceiling "${FOUR[@]}" --out "$RUNS/table"
+score "$(model unet)" "$(model mmgan)" --baselines copy quadratic "${FOUR[@]}" --out "$RUNS/table"
+score "$(model tiny)" "$(model ldm)" --steps 1 4 --ceiling "${FOUR[@]}" --out "$RUNS/table"
+score "$(model tiny)" --steps 10 "${FOUR[@]}" --out "$RUNS/table"
 score "$(model tiny)" --steps 4 --samples 8 "${FOUR[@]}" --out "$RUNS/table"
 score "$(model tiny)" --steps 1 50 --slices 16 "${FOUR[@]}" --out "$RUNS/fifty-steps"
 score "$(model tiny)" --targets T2w --sources T1w T1w+T1ce T1w+T1ce+FLAIR --out "$RUNS/more-inputs"

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import os
 import re
+import resource
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -249,3 +251,16 @@ class Resources:
     mem_gb: float
     gpus: tuple[str, ...]
     threads: int
+
+
+def peak_memory_bytes() -> int:
+    """Return the largest resident size that this process has had."""
+    # To getrusage, a program has been as large as who started it, on Linux.
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

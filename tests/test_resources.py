@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from colapipe import resources
@@ -15,6 +16,7 @@ from colapipe.resources import (
     available_memory_gb,
     count_oom_kills,
     parse_memory,
+    peak_memory_bytes,
     visible_gpus,
 )
 
@@ -296,3 +298,19 @@ def test_only_the_standard_library_is_imported():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_peak_memory_of_a_program_is_not_that_of_who_started_it():
+    held = np.ones(500_000_000, np.uint8)
+    code = "from colapipe.resources import peak_memory_bytes; print(peak_memory_bytes())"
+
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+
+    assert peak_memory_bytes() > held.nbytes
+    assert 1e6 < int(answer.stdout) < 100e6
+
+
+def test_memory_that_was_given_back_counts_for_the_peak():
+    size = np.ones(300_000_000, np.uint8).nbytes
+
+    assert peak_memory_bytes() > size

@@ -189,7 +189,8 @@ def run_request(request: Request) -> None:
         If a file cannot be read or written.
     """
     started = time.monotonic()
-    from colapipe.cli.process import peak_memory_bytes, ready_for_networks
+    from colapipe.cli.process import ready_for_networks
+    from colapipe.resources import peak_memory_bytes
 
     ready_for_networks()
     import nibabel as nib

@@ -67,11 +67,3 @@ def run_with_models(
         raise ModelError(str(error)) from error
     except DeviceError as error:
         raise UsageError(f"--device: {error}") from error
-
-
-def peak_memory_bytes() -> int:
-    """Return the largest resident size that this process has had."""
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

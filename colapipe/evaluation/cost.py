@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-import resource
 import sys
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+from colapipe.resources import peak_memory_bytes
+
+_CLEAR = Path("/proc/self/clear_refs")
 
 
 class Cost:
@@ -40,7 +41,7 @@ class Cost:
     ) -> None:
         self.seconds = time.perf_counter() - self._elapsed
         self.cpu_seconds = time.process_time() - self._cpu
-        self.peak_bytes = _peak()
+        self.peak_bytes = peak_memory_bytes()
 
 
 def _forget_peak() -> None:
@@ -52,14 +53,3 @@ def _forget_peak() -> None:
         _CLEAR.write_text("5")
     except (OSError, AttributeError):
         return
-
-
-def _peak() -> int:
-    try:
-        for line in _STATUS.read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError):
-        pass
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
