@@ -110,10 +110,17 @@ def test_a_1mm_reference_is_only_permuted_and_flipped_and_comes_back_bit_for_bit
     np.testing.assert_array_equal(back.affine, image.affine)
 
 
-@pytest.mark.parametrize("codes", ORIENTATIONS)
-def test_crop_and_paste_back_restore_grid_affine_and_values(codes):
+@pytest.mark.parametrize(
+    ("codes", "angles"),
+    [
+        *((codes, (0, 0, 0)) for codes in ORIENTATIONS),
+        *((codes, (12, 8, -15)) for codes in ("RAS", "LPS", "PSR")),
+    ],
+)
+def test_crop_and_paste_back_restore_grid_affine_and_values(codes, angles):
     shape, zooms = (31, 24, 17), (0.9, 1.3, 2.0)
     affine = oriented_affine(codes, shape, zooms)
+    affine[:3] = rotation(angles) @ affine[:3]
     grid = model_grid(affine, shape)
     mask = ellipsoid(grid.affine, grid.shape, (9, 11, 8))
     volume = np.where(mask, random_image(grid.shape, grid.affine).get_fdata(), 0)
