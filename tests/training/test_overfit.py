@@ -138,6 +138,9 @@ def test_the_autoencoder_learns_four_slices(autoencoder: tuple[KLAutoencoder, fl
     assert autoencoder[1] >= 30
 
 
+# The specification's prototypes: x0 in 150 iterations, v in 300. Here the autoencoder reaches
+# 31.8 dB, and with 1 and 4 steps x0 33.0 and 33.0 dB (31.4 and 31.4 in 150), v 31.8 and 31.4 dB
+# (30.1 and 29.6 in 300: too little).
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("prediction", "iterations", "rate"), [("x0", 200, 4e-3), ("v", 600, 2e-3)]
@@ -149,7 +152,7 @@ def test_few_steps_reach_the_autoencoders_ceiling(
     recipe, batch = with_autoencoder(replace(SMALL, prediction=prediction), trained), four_slices()
     train(recipe, "diffusion", batch, iterations, rate)
     for steps in (1, 4):
-        assert sampled(recipe, batch, steps) >= ceiling - 1
+        assert sampled(recipe, batch, steps) >= max(30, ceiling - 1)
 
 
 @pytest.mark.slow
@@ -158,4 +161,5 @@ def test_the_loss_of_the_published_prediction_falls(
 ) -> None:
     configuration = replace(SMALL, prediction="epsilon")
     recipe = with_autoencoder(configuration, autoencoder[0])
-    assert train(recipe, "diffusion", four_slices(), 600) < 0.1
+    # 0.03 in the specification's prototype, 0.026 here.
+    assert train(recipe, "diffusion", four_slices(), 600) < 0.05
