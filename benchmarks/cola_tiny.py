@@ -8,7 +8,8 @@ three tissue maps of 80 slices that are made for it: every slice has the cross-s
 brain, 150 x 185 mm, and so costs what the costliest slice of a volume does. Elapsed and CPU seconds
 are those of the whole process, from starting Python to the last file written; the peak of its
 memory is the one that it reports itself. Prints a Markdown table; the exit code is 1 if a gate is
-missed. What else the machine does adds to the elapsed seconds: the load is printed.
+missed. What else the machine does adds to the elapsed seconds: with a load above 2 before the first
+run the time is printed but not judged; memory always is.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ import numpy as np
 from colapipe.weights import bundled_model_path
 
 SECONDS_GATE, BYTES_GATE = 60.0, 1.5e9
+HIGHEST_LOAD = 2.0
+"""Above it other processes take the CPUs that the gate of the time is about."""
 SLICES, STEPS = 80, (4, 1)
 SOURCES, TARGET, TISSUES = ("T1w", "T1ce", "FLAIR"), "T2w", ("CSF", "GM", "WM")
 
@@ -43,6 +46,7 @@ class Row:
     seconds: float
     cpu_seconds: float
     peak_bytes: int
+    judge_time: bool = True
 
     def missed(self) -> list[str]:
         """Name the gates that were missed."""
@@ -52,11 +56,12 @@ class Row:
                 ("time", self.seconds, SECONDS_GATE),
                 ("memory", self.peak_bytes, BYTES_GATE),
             )
-            if value > gate
+            if value > gate and (what != "time" or self.judge_time)
         ]
 
     def __str__(self) -> str:
         verdict = " and ".join(self.missed()) + " missed" if self.missed() else "met"
+        verdict += "" if self.judge_time else ", time not judged"
         return (
             f"| {self.name} | {self.steps} | {self.seconds:.1f} | {self.cpu_seconds:.1f} | "
             f"{self.peak_bytes / 1e9:.2f} | {verdict} |"
@@ -82,7 +87,14 @@ def write_inputs(folder: Path, slices: int) -> dict[str, str]:
     return paths
 
 
-def measure(folder: Path, inputs: dict[str, str], model: Path, steps: int, threads: int) -> Row:
+def measure(
+    folder: Path,
+    inputs: dict[str, str],
+    model: Path,
+    steps: int,
+    threads: int,
+    judge_time: bool = True,
+) -> Row:
     """Run `colapipe-model synth` on all slices.
 
     Raises
@@ -112,7 +124,8 @@ def measure(folder: Path, inputs: dict[str, str], model: Path, steps: int, threa
     seconds, after = time.perf_counter() - start, os.times()
     cpu_seconds = sum(after[2:4]) - sum(before[2:4])  # of children that were waited for
     facts = json.loads(info.read_text(encoding="utf-8"))
-    return Row(facts["model"]["name"], steps, seconds, cpu_seconds, facts["peak_memory_bytes"])
+    name, peak = facts["model"]["name"], facts["peak_memory_bytes"]
+    return Row(name, steps, seconds, cpu_seconds, peak, judge_time)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -121,11 +134,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=2, help="default: %(default)s")
     parser.add_argument("--slices", type=int, default=SLICES, help="default: %(default)s")
     options = parser.parse_args(arguments)
+    # Before the first run, which is itself a load.
+    load = os.getloadavg()[0]
     print(
-        f"{options.slices} slices, {options.threads} thread(s), load {os.getloadavg()[0]:.1f} on "
+        f"{options.slices} slices, {options.threads} thread(s), load {load:.1f} on "
         f"{os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}; gates: {SECONDS_GATE:.0f} s, "
         f"{BYTES_GATE / 1e9:.1f} GB\n"
     )
+    judge_time = load <= HIGHEST_LOAD
+    if not judge_time:
+        print(f"time not judged, load {load:.1f} is above {HIGHEST_LOAD:.0f}\n")
     print("| model | steps | elapsed s | CPU s | peak GB | gates |")
     print("|---|---|---|---|---|---|", flush=True)
     rows = []
@@ -133,7 +151,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = Path(name)
         inputs = write_inputs(folder, options.slices)
         for steps in STEPS:
-            rows.append(measure(folder, inputs, options.model, steps, options.threads))
+            row = measure(folder, inputs, options.model, steps, options.threads, judge_time)
+            rows.append(row)
             print(rows[-1], flush=True)
     return int(any(row.missed() for row in rows))
 

@@ -260,6 +260,27 @@ def test_a_command_starts_without_what_is_slow_to_import(module: str) -> None:
     assert not set(answer.stdout.split()) & set(HEAVY)
 
 
+@pytest.mark.parametrize(
+    ("command", "module"),
+    [
+        ("colapipe", "colapipe.cli.app"),
+        ("colapipe-model", "colapipe.cli.model"),
+        ("colapipe-demo", "colapipe.cli.demo"),
+    ],
+)
+def test_help_is_shown_without_what_is_slow_to_import(command: str, module: str) -> None:
+    code = (
+        f"import sys\nfrom {module} import main\n"
+        "try:\n    main(['--help'])\n"
+        "except SystemExit as end:\n    print(end.code, *sys.modules, file=sys.stderr)"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert f"usage: {command} " in answer.stdout
+    exit_code, *modules = answer.stderr.split()
+    assert exit_code == "0"
+    assert module in modules and not set(modules) & set(HEAVY)
+
+
 def test_every_folder_of_the_house_is_installed() -> None:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg", encoding="utf-8")

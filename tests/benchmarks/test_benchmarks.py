@@ -67,4 +67,32 @@ def test_a_missed_gate_is_the_exit_code(
     model = write_nano_checkpoint(tmp_path / "nano.safetensors")
     assert bench.main(["--model", str(model), "--slices", "2", "--threads", "1"]) == 1
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith("| cola-nano | 2 | ") and last.endswith("memory missed |")
+    assert last.startswith("| cola-nano | 2 | ") and "| memory missed" in last
+
+
+@pytest.mark.parametrize(("load_before", "code"), [(1.9, 1), (2.1, 0)])
+def test_the_time_of_a_busy_machine_is_not_judged(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    load_before: float,
+    code: int,
+) -> None:
+    bench = load("cola_tiny")
+    monkeypatch.setattr(bench, "STEPS", (2,))
+    monkeypatch.setattr(bench, "SECONDS_GATE", 0.0)
+    monkeypatch.setattr(bench.os, "getloadavg", lambda: (load_before, 0.0, 0.0))
+    model = write_nano_checkpoint(tmp_path / "nano.safetensors")
+    assert bench.main(["--model", str(model), "--slices", "2", "--threads", "1"]) == code
+    assert ("time not judged, load 2.1" in capsys.readouterr().out) == (code == 0)
+
+
+@pytest.mark.parametrize(("seconds", "code"), [((0.5, 0.31), 1), ((0.5, 0.29), 0)])
+def test_the_best_time_of_the_help_is_judged(
+    monkeypatch: pytest.MonkeyPatch, seconds: tuple[float, ...], code: int
+) -> None:
+    bench, left = load("help"), list(seconds)
+    monkeypatch.setattr(bench, "TIMES", len(seconds))
+    monkeypatch.setattr(bench, "COMMANDS", ("colapipe.cli.app",))
+    monkeypatch.setattr(bench, "seconds_of", lambda module: left.pop(0))
+    assert bench.main() == code
