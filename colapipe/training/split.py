@@ -56,3 +56,8 @@ def read_split(path: Path) -> Split:
     if not sides[0]:
         raise UsageError(f"{path}: 'train' is empty")
     return Split(*sides)
+
+
+def shipped_splits() -> list[Split]:
+    """Return the splits that come with this package, which its models were trained with."""
+    return [read_split(path) for path in sorted(Path(__file__).with_name("splits").glob("*.json"))]
