@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from colapipe.baselines.classmean import ClassMeanModel
 from colapipe.baselines.copy import CopyModel
 from colapipe.baselines.mmgan import MMGANModel
 from colapipe.baselines.quadratic import QuadraticModel
@@ -13,7 +14,8 @@ from colapipe.coladiff.checkpoint import BASELINES, KIND, read_metadata
 from colapipe.coladiff.model import CoLaDiff
 
 BY_KIND: dict[str, type[SlicewiseModel]] = {
-    model.kind: model for model in (CopyModel, QuadraticModel, UNetModel, MMGANModel)
+    model.kind: model
+    for model in (CopyModel, QuadraticModel, ClassMeanModel, UNetModel, MMGANModel)
 }
 
 

@@ -15,7 +15,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from colapipe.coladiff.arguments import UnsuitableModelError, check_task, read_volume
+from colapipe.coladiff.arguments import (
+    FloatArray,
+    UnsuitableModelError,
+    Volume,
+    check_task,
+    read_volume,
+)
 from colapipe.coladiff.checkpoint import FORMAT_VERSION, CheckpointError, load_checkpoint
 from colapipe.coladiff.layout import frozen
 from colapipe.coladiff.model import Synthesis, resolve_device
@@ -172,9 +178,16 @@ class SlicewiseModel(ABC):
     def _check(self, known: Sequence[str], target: str) -> None:  # noqa: B027 - most can
         """Raise ``UnsuitableModelError`` where the model cannot make ``target`` from ``known``."""
 
+    def _inputs(self, volume: Volume) -> dict[str, FloatArray]:
+        """Return what ``_predict`` is given of a participant: the sources, or what else it needs.
+
+        May raise ``UnsuitableModelError`` where that is not there.
+        """
+        return volume.images
+
     @abstractmethod
     def _predict(self, images: dict[str, Tensor], target: str) -> Tensor:
-        """Return the target (n, h, w) from sources (n, h, w); all about [0, 1]."""
+        """Return the target (n, h, w) from ``_inputs`` (n, h, w); all about [0, 1]."""
 
     def synthesise(
         self,
@@ -198,13 +211,14 @@ class SlicewiseModel(ABC):
         """Synthesise a contrast; see :meth:`colapipe.coladiff.CoLaDiff.synthesise`.
 
         ``rows`` names the slices (indices of the first axis) to make, all by default; the others
-        stay 0. ``tissues``, ``steps``, ``seed``, ``sampler``, ``participant`` and ``session``
-        change nothing, and ``std`` is always None.
+        stay 0. ``steps``, ``seed``, ``sampler``, ``participant`` and ``session`` change nothing,
+        nor do ``tissues`` but for the class means; ``std`` is always None.
 
         Raises
         ------
         UnsuitableModelError
-            If the model does not know the target, needs other sources, or is asked for samples.
+            If the model does not know the target, needs other sources or tissue maps, or is asked
+            for samples.
         ValueError
             If the target is among the sources or is where the tissues came from, or a shape or
             range is wrong.
@@ -224,7 +238,7 @@ class SlicewiseModel(ABC):
         volume = read_volume(
             {name: contrasts[name] for name in known}, self.multiple, mask, tissues, slice_ids
         )
-        images, inside, ids = volume.images, volume.inside, volume.ids
+        images, inside, ids = self._inputs(volume), volume.inside, volume.ids
 
         mean = np.zeros(inside.shape, dtype=np.float32)
         wanted = set(range(len(inside)) if rows is None else rows)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 KIND = "coladiff"
-BASELINES = ("unet", "mmgan", "quadratic", "copy")
+BASELINES = ("unet", "mmgan", "quadratic", "copy", "class-mean")
 """Kinds of :mod:`colapipe.baselines`, which share the format."""
 METADATA_KEY = "colapipe"
 

@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
+from colapipe.baselines.classmean import ClassMeanFit
 from colapipe.baselines.copy import CopyFit
 from colapipe.baselines.quadratic import QuadraticFit
 from colapipe.coladiff.checkpoint import (
@@ -15,13 +17,13 @@ from colapipe.coladiff.checkpoint import (
     read_metadata,
     save_checkpoint,
 )
-from colapipe.contrasts import CONTRASTS
+from colapipe.contrasts import CONTRASTS, TISSUES
 from colapipe.errors import DatasetError
 from colapipe.evaluation.cases import open_again
 from colapipe.slices import MIN_FRACTION
 from colapipe.training.slices import SliceStore
 
-FITTED = ("copy", "quadratic")
+FITTED = ("copy", "quadratic", "class-mean")
 """The baselines that are fitted here."""
 
 EVERY = 2
@@ -61,11 +63,13 @@ def fit_baselines(
         return list(paths.values())
     if not store.entries:
         raise DatasetError("the cache holds no training participant to fit a baseline on")
-    fits: dict[str, CopyFit | QuadraticFit] = {}
+    fits: dict[str, CopyFit | QuadraticFit | ClassMeanFit] = {}
     if "copy" in missing:
         fits["copy"] = CopyFit(contrasts)
     if "quadratic" in missing:
         fits["quadratic"] = QuadraticFit(contrasts)
+    if "class-mean" in missing:
+        fits["class-mean"] = ClassMeanFit(contrasts)
     for number, (name, entry) in enumerate(store.entries.items(), start=1):
         report(f"fitting {' and '.join(missing)} [{number}/{len(store.entries)}] {name}")
         array = open_again(store.arrays[name])
@@ -79,7 +83,10 @@ def fit_baselines(
             images[contrast] = array[rows, index].astype(np.float32) / np.float32(255)
             masks[contrast] = (bits[rows] >> index & 1).astype(bool)
         for fit in fits.values():
-            fit.add(images, masks)
+            if isinstance(fit, ClassMeanFit):
+                fit.add(images, masks, _tissues(array, rows, entry["contrasts"]))
+            else:
+                fit.add(images, masks)
     folder.mkdir(parents=True, exist_ok=True)
     for kind, fit in fits.items():
         model = fit.model(
@@ -89,6 +96,18 @@ def fit_baselines(
         )
         save_checkpoint(paths[kind], model.tensors(), model.metadata)
     return list(paths.values())
+
+
+def _tissues(
+    array: npt.NDArray[np.uint8], rows: npt.NDArray[np.intp], contrasts: Sequence[str]
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Return the tissue maps of those contrasts that are the best source of some target."""
+    maps = {}
+    for contrast in contrasts[:2]:
+        start = len(CONTRASTS) + len(TISSUES) * CONTRASTS.index(contrast)
+        planes = array[rows, start : start + len(TISSUES)]
+        maps[contrast] = planes.astype(np.float32) / np.float32(255)
+    return maps
 
 
 def _is_of(path: Path, split_sha256: str, contrasts: Sequence[str]) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from colapipe.baselines.classmean import ClassMeanModel
 from colapipe.baselines.load import load_model
 from colapipe.coladiff.checkpoint import (
     BASELINES,
@@ -40,6 +41,7 @@ from colapipe.evaluation.compare import (
 )
 from colapipe.evaluation.fitting import fit_baselines
 from colapipe.evaluation.lesions import find_lesion, lesion_slices
+from colapipe.slices import MIN_FRACTION
 from colapipe.training.slices import SliceStore, build_cache
 
 FOUR = ("T1w", "T2w", "T1ce", "FLAIR")
@@ -399,6 +401,33 @@ def test_baselines_are_fitted_once_on_training_participants_alone(
     assert load_model(path).metadata["split_sha256"] == "another split"
     with pytest.raises(DatasetError, match="no training participant"):
         fit_baselines(("copy",), SliceStore(cache, ()), folder, "s")
+
+
+def test_class_means_are_those_of_the_training_slices_in_the_light_of_another_contrast(
+    cache: Path, tmp_path: Path
+) -> None:
+    kinds, folder = ("copy", "quadratic", "class-mean"), tmp_path / "b"
+    *_, path = fit_baselines(kinds, SliceStore(cache, TRAIN), folder, "s")
+    model = load_model(path)
+    assert isinstance(model, ClassMeanModel)
+    for target, best in (("T1w", "T2w"), ("FLAIR", "T1w")):
+        image, first = FOUR.index(target), len(CONTRASTS) + 3 * FOUR.index(best)
+        values, weights = [], []
+        for name in ("sub-01", "sub-02"):
+            planes = np.load(cache / f"{name}.npy").astype(np.int64)
+            # Every second of the slices with enough brain on the first contrast's mask.
+            planes = planes[(planes[:, -1] & 1).mean(axis=(1, 2)) >= MIN_FRACTION][::2]
+            inside = (planes[:, -1] >> FOUR.index(best) & 1) > 0
+            values.append(planes[:, image][inside] / 255)
+            weights.append(np.moveaxis(planes[:, first : first + 3], 1, -1)[inside] / 255)
+        x, s = np.concatenate(values), np.concatenate(weights)
+        expected = (s * x[:, None]).sum(axis=0) / s.sum(axis=0)
+        found = model.means[CONTRASTS.index(target)].tolist()
+        assert found == pytest.approx(expected.tolist(), abs=1e-6)
+    rows = run(cache, tmp_path / "out", [candidate(path)])
+    brain = [row for row in rows if row["region"] == "brain"]
+    assert {row["model"] for row in brain} == {"class means"} and len(brain) == 2 * 4 + 2
+    assert all(10 < row["psnr"] < 40 for row in brain)
 
 
 # --- lesions -------------------------------------------------------------------------------------

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from colapipe.cli.model import main
+from colapipe.coladiff.checkpoint import load_checkpoint, save_checkpoint
 from colapipe.coladiff.presets import write_nano_checkpoint
 from colapipe.evaluation.scores import read_scores_tsv
+from colapipe.training.split import Split
 
 FOUR = ("T1w", "T2w", "T1ce", "FLAIR")
 
@@ -47,11 +49,12 @@ def evaluate(make_cache: MakeCache, split: Path, nano: Path, tmp_path: Path) -> 
 def test_models_and_baselines_end_in_one_set_of_tables(
     evaluate: Evaluate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--baselines", "copy", "quadratic", "--targets", "T2w", "FLAIR"]
+    options = ["--baselines", "copy", "quadratic", "class-mean", "--targets", "T2w", "FLAIR"]
     assert evaluate(*options, "--steps", "1", "3", "--slices", "all") == 0
     out, printed = tmp_path / "out", capsys.readouterr().out
     text = (out / "tables.md").read_text(encoding="utf-8")
-    models = ["cola-nano, 1 step", "cola-nano, 3 steps", "copy", "quadratic regression"]
+    networks = ["cola-nano, 1 step", "cola-nano, 3 steps"]
+    models = [*networks, "copy", "quadratic regression", "class means"]
     for heading in (
         "# Scores",
         "## PSNR in dB, brain: own scale / fitted",
@@ -69,7 +72,7 @@ def test_models_and_baselines_end_in_one_set_of_tables(
     assert "Beside the paper's Table 1" in printed
     rows = read_scores_tsv(out / "scores.tsv")
     assert list(dict.fromkeys(row["model"] for row in rows)) == models
-    assert len(rows) == 4 * 2 * 2 * 4  # models, targets, participants, regions
+    assert len(rows) == 5 * 2 * 2 * 4  # models, targets, participants, regions
     described = json.loads((out / "scores.json").read_text())
     assert list(described) == list(rows[0])
     carried = json.loads((out / "metadata_scores.json").read_text())
@@ -83,7 +86,7 @@ def test_models_and_baselines_end_in_one_set_of_tables(
     )
     assert first["psnr"][0] == pytest.approx(mean, abs=1e-3)
     assert (first["steps"], first["samples"], first["participants"]) == (3, 1, 2)
-    assert len((out / "differences.tsv").read_text().splitlines()) == 1 + 3 * 2 * 6 * 2
+    assert len((out / "differences.tsv").read_text().splitlines()) == 1 + 4 * 2 * 6 * 2
     assert (out / "paper_table_1_1.tsv").is_file()
 
 
@@ -253,3 +256,19 @@ def test_slices_are_a_number_or_all(evaluate: Evaluate, word: str) -> None:
     with pytest.raises(SystemExit) as error:
         evaluate(f"--slices={word}")
     assert error.value.code == 2
+
+
+@pytest.mark.parametrize("learned_from", ["01", "03"])
+def test_a_model_of_another_split_is_doubted_unless_it_is_known_to_have_taught_nobody_scored(
+    learned_from: str, evaluate: Evaluate, nano: Path, tmp_path: Path, monkeypatch
+) -> None:
+    shipped = Split((learned_from,), ("02",))
+    monkeypatch.setattr("colapipe.training.split.shipped_splits", lambda: [shipped])
+    tensors, metadata = load_checkpoint(nano)
+    save_checkpoint(nano, tensors, metadata | {"split_sha256": shipped.sha256})
+
+    assert evaluate("--targets", "T2w", "--steps", "1", "--slices", "16") == 0
+
+    text = (tmp_path / "out" / "tables.md").read_text(encoding="utf-8")
+    # 03 is one of those who are scored.
+    assert ("Trained with another split" in text) == (learned_from == "03")
