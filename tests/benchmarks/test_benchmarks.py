@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from colapipe.coladiff.presets import write_nano_checkpoint
+from colapipe.evaluation.scores import write_scores_tsv
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -96,3 +98,64 @@ def test_the_best_time_of_the_help_is_judged(
     monkeypatch.setattr(bench, "COMMANDS", ("colapipe.cli.app",))
     monkeypatch.setattr(bench, "seconds_of", lambda module: left.pop(0))
     assert bench.main() == code
+
+
+@pytest.fixture
+def table_folder(tmp_path: Path) -> Path:
+    """Return scores of two participants, without copies; of FLAIR, the class means are best."""
+    folder = tmp_path / "table" / "scores"
+    folder.mkdir(parents=True)
+    psnr = {
+        ("tiny, 1 step", "coladiff"): {"T2w": (22.0, 24.0), "FLAIR": (20.5, 20.5)},
+        ("tiny, autoencoder alone", "coladiff"): {"T2w": (9.0, 9.0), "FLAIR": (9.0, 9.0)},
+        ("regression", "quadratic"): {"T2w": (21.0, 22.0), "FLAIR": (17.0, 17.0)},
+        ("means", "class-mean"): {"T2w": (19.0, 18.0), "FLAIR": (20.0, 19.0)},
+        ("network", "unet"): {"T2w": (30.0, 30.0), "FLAIR": (20.0, 20.0)},
+    }
+    for number, ((label, kind), targets) in enumerate(psnr.items()):
+        about = {"label": label, "kind": kind, "ceiling": "alone" in label}
+        (folder / f"{number}.json").write_text(json.dumps(about))
+        rows = [
+            {
+                "participant_id": f"sub-{participant}",
+                "session_id": None,
+                "model": label,
+                "target": target,
+                "sources": "T1w",
+                "region": "brain",
+                "psnr": value,
+                "psnr_fitted": value + 1,
+            }
+            for target, values in targets.items()
+            for participant, value in enumerate(values)
+        ]
+        write_scores_tsv(folder / f"{number}.tsv", rows)
+    return folder.parent
+
+
+def test_a_model_is_judged_by_the_best_trivial_baseline_of_each_target(
+    table_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench = load("trivial_baselines")
+    assert bench.main([str(table_folder)]) == 0
+    printed = capsys.readouterr().out
+    assert "not compared with: copy." in printed
+    both = "| 23.00 | 21.50 (regression) | +1.50 | 24.00 | 22.50 (regression) | +1.50 |"
+    assert f"| tiny, 1 step | T2w from T1w | 2 {both}" in printed
+    assert "| 20.50 | 19.50 (means) | +1.00 |" in printed
+    assert "alone" not in printed and "network" not in printed
+    assert "2 of 2 better by 1 dB" in printed
+    assert bench.main([str(table_folder), "--margin", "1.1"]) == 1
+    assert "1 of 2 better by 1.1 dB" in capsys.readouterr().out
+
+
+def test_another_network_can_be_judged_and_what_is_not_there_cannot(
+    table_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench = load("trivial_baselines")
+    assert bench.main([str(table_folder), "--model", "network"]) == 1
+    assert "1 of 2 better" in capsys.readouterr().out
+    for arguments in ([str(table_folder), "--model", "paper"], [str(table_folder / "empty")]):
+        with pytest.raises(SystemExit) as error:
+            bench.main(arguments)
+        assert error.value.code == 2
