@@ -57,12 +57,14 @@ model() { echo "$RUNS/$1/model.safetensors"; }
 score() { # MODEL... OPTIONS...
     colapipe-model evaluate "$@" --cache "$RUNS/slices" --split $SPLITS/brats_train.json
 }
-score "$(model unet)" "$(model mmgan)" --baselines copy quadratic "${FOUR[@]}" --out "$RUNS/table"
+score "$(model unet)" "$(model mmgan)" --baselines copy quadratic class-mean "${FOUR[@]}" \
+    --out "$RUNS/table"
 score "$(model tiny)" "$(model ldm)" --steps 1 4 --ceiling "${FOUR[@]}" --out "$RUNS/table"
 score "$(model tiny)" --steps 10 "${FOUR[@]}" --out "$RUNS/table"
 score "$(model tiny)" --steps 4 --samples 8 "${FOUR[@]}" --out "$RUNS/table"
 score "$(model tiny)" --steps 1 50 --slices 16 "${FOUR[@]}" --out "$RUNS/fifty-steps"
-score "$(model tiny)" --targets T2w --sources T1w T1w+T1ce T1w+T1ce+FLAIR --out "$RUNS/more-inputs"
+score "$(model tiny)" --steps 1 4 --targets T2w --sources T1w T1w+T1ce T1w+T1ce+FLAIR \
+    --out "$RUNS/more-inputs"
 for seed in 0 1 2; do
     score "$(model "whole-$seed")" "$(model "no-net-$seed")" "$(model "no-structure-$seed")" \
         "$(model "no-awa-$seed")" "$(model "no-scf-$seed")" "$(model "none-$seed")" \
