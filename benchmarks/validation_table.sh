@@ -1,5 +1,5 @@
 #!/bin/bash
-# The validation table and the ablation table of docs/model.md: trains every network for the same CPU
+# The validation table and the ablation table of docs/results.md: trains every network for the same CPU
 # time on the same split, and scores them on the same slices. About ten CPU-hours; what is done is
 # not done again, so it can be stopped and repeated.
 #
@@ -61,6 +61,14 @@ score "$(model unet)" "$(model mmgan)" --baselines copy quadratic class-mean "${
 score "$(model tiny)" "$(model ldm)" --steps 1 4 --ceiling "${FOUR[@]}" --out "$RUNS/table"
 score "$(model tiny)" --steps 10 "${FOUR[@]}" --out "$RUNS/table"
 score "$(model tiny)" --steps 4 --samples 8 "${FOUR[@]}" --out "$RUNS/table"
+# The same scores, each paired with another model's.
+for other in unet ldm; do
+    rm -rf "$RUNS/against-$other"
+    cp -r "$RUNS/table" "$RUNS/against-$other"
+    [ $other = ldm ] && steps=(--steps 1) reference="ldm, 1 step" || steps=() reference=$other
+    score "$(model $other)" "${steps[@]}" --reference "$reference" "${FOUR[@]}" \
+        --out "$RUNS/against-$other"
+done
 score "$(model tiny)" --steps 1 50 --slices 16 "${FOUR[@]}" --out "$RUNS/fifty-steps"
 score "$(model tiny)" --steps 1 4 --targets T2w --sources T1w T1w+T1ce T1w+T1ce+FLAIR \
     --out "$RUNS/more-inputs"
