@@ -19,12 +19,18 @@ os.environ["NIPYPE_NO_ET"] = "1"
 import dataclasses
 import hashlib
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+# A shell that runs the tests in the background may have told them, and so all that they start, to
+# ignore Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 FSL_PROGRAMS = ("flirt", "fast", "bet")
