@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel as nib
@@ -87,14 +87,7 @@ def write_inputs(folder: Path, slices: int) -> dict[str, str]:
     return paths
 
 
-def measure(
-    folder: Path,
-    inputs: dict[str, str],
-    model: Path,
-    steps: int,
-    threads: int,
-    judge_time: bool = True,
-) -> Row:
+def measure(folder: Path, inputs: dict[str, str], model: Path, steps: int, threads: int) -> Row:
     """Run `colapipe-model synth` on all slices.
 
     Raises
@@ -124,8 +117,7 @@ def measure(
     seconds, after = time.perf_counter() - start, os.times()
     cpu_seconds = sum(after[2:4]) - sum(before[2:4])  # of children that were waited for
     facts = json.loads(info.read_text(encoding="utf-8"))
-    name, peak = facts["model"]["name"], facts["peak_memory_bytes"]
-    return Row(name, steps, seconds, cpu_seconds, peak, judge_time)
+    return Row(facts["model"]["name"], steps, seconds, cpu_seconds, facts["peak_memory_bytes"])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -151,8 +143,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = Path(name)
         inputs = write_inputs(folder, options.slices)
         for steps in STEPS:
-            row = measure(folder, inputs, options.model, steps, options.threads, judge_time)
-            rows.append(row)
+            row = measure(folder, inputs, options.model, steps, options.threads)
+            rows.append(replace(row, judge_time=judge_time))
             print(rows[-1], flush=True)
     return int(any(row.missed() for row in rows))
 

@@ -121,7 +121,7 @@ def run(settings: Settings) -> int:
     )
 
     def execute_portion(portion: Sequence[SessionPlan]) -> list[Failure]:
-        return _execute(settings, tools, portion, about, screen)
+        return _execute(settings, tools, portion, resources, about, screen)
 
     try:
         outcome = run_in_portions(settings, plans, unfinished, finished, execute_portion)
@@ -333,6 +333,7 @@ def _execute(
     settings: Settings,
     tools: Tools,
     plans: Sequence[SessionPlan],
+    resources: Resources,
     about: dict[str, Any],
     screen: Screen,
 ) -> list[Failure]:
@@ -348,7 +349,6 @@ def _execute(
         log_dir, log_dir / "colapipe.log", stop_on_first_crash=settings.stop_on_first_crash
     )
     log_file = log_dir / "colapipe.log"
-    resources = plan_resources(settings)
     if settings.use_plugin is None:
         plugin: Executor = local_executor(resources, log_file, screen.warn)
     else:

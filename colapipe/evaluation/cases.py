@@ -17,7 +17,7 @@ import numpy.typing as npt
 from colapipe.contrasts import CONTRASTS, TISSUES
 from colapipe.errors import UsageError
 from colapipe.slices import MIN_FRACTION
-from colapipe.training.slices import SliceStore
+from colapipe.training.slices import SliceStore, tissue_planes
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -157,7 +157,7 @@ def read_case(
         return np.asarray(array[:, index], dtype=np.float32) / np.float32(255) * mask
 
     def tissues(contrast: str) -> dict[str, FloatArray]:
-        start = len(CONTRASTS) + len(TISSUES) * CONTRASTS.index(contrast)
+        start = tissue_planes(contrast).start
         return {tissue: plane(start + k) for k, tissue in enumerate(TISSUES)}
 
     available = store.entries[name]["contrasts"]

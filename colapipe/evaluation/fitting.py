@@ -17,13 +17,19 @@ from colapipe.coladiff.checkpoint import (
     read_metadata,
     save_checkpoint,
 )
-from colapipe.contrasts import CONTRASTS, TISSUES
+from colapipe.contrasts import CONTRASTS
 from colapipe.errors import DatasetError
 from colapipe.evaluation.cases import open_again
 from colapipe.slices import MIN_FRACTION
-from colapipe.training.slices import SliceStore
+from colapipe.training.slices import SliceStore, tissue_planes
 
-FITTED = ("copy", "quadratic", "class-mean")
+Fit = CopyFit | QuadraticFit | ClassMeanFit
+
+FITTED: dict[str, type[Fit]] = {
+    "copy": CopyFit,
+    "quadratic": QuadraticFit,
+    "class-mean": ClassMeanFit,
+}
 """The baselines that are fitted here."""
 
 EVERY = 2
@@ -63,13 +69,7 @@ def fit_baselines(
         return list(paths.values())
     if not store.entries:
         raise DatasetError("the cache holds no training participant to fit a baseline on")
-    fits: dict[str, CopyFit | QuadraticFit | ClassMeanFit] = {}
-    if "copy" in missing:
-        fits["copy"] = CopyFit(contrasts)
-    if "quadratic" in missing:
-        fits["quadratic"] = QuadraticFit(contrasts)
-    if "class-mean" in missing:
-        fits["class-mean"] = ClassMeanFit(contrasts)
+    fits = {kind: FITTED[kind](contrasts) for kind in missing}
     for number, (name, entry) in enumerate(store.entries.items(), start=1):
         report(f"fitting {' and '.join(missing)} [{number}/{len(store.entries)}] {name}")
         array = open_again(store.arrays[name])
@@ -102,12 +102,10 @@ def _tissues(
     array: npt.NDArray[np.uint8], rows: npt.NDArray[np.intp], contrasts: Sequence[str]
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Return the tissue maps of those contrasts that are the best source of some target."""
-    maps = {}
-    for contrast in contrasts[:2]:
-        start = len(CONTRASTS) + len(TISSUES) * CONTRASTS.index(contrast)
-        planes = array[rows, start : start + len(TISSUES)]
-        maps[contrast] = planes.astype(np.float32) / np.float32(255)
-    return maps
+    return {
+        contrast: array[rows, tissue_planes(contrast)].astype(np.float32) / np.float32(255)
+        for contrast in contrasts[:2]
+    }
 
 
 def _is_of(path: Path, split_sha256: str, contrasts: Sequence[str]) -> bool:

@@ -52,6 +52,12 @@ INDEX_VERSION = 2
 Segment = Callable[[nib.Nifti1Image, nib.Nifti1Image, str], npt.NDArray[np.float32]]
 
 
+def tissue_planes(source: str) -> slice:
+    """Return which planes of a slice are CSF, GM and WM as ``source`` shows them."""
+    first = len(CONTRASTS) + len(TISSUES) * CONTRASTS.index(source)
+    return slice(first, first + len(TISSUES))
+
+
 @dataclass(frozen=True)
 class Scans:
     """The co-registered, brain-extracted scans of one participant and session.
@@ -220,7 +226,7 @@ def planes(scans: Scans, segment: Segment | None = None) -> Planes:
             continue
         put(index, volumes[contrast])
         for k in range(len(TISSUES)):
-            put(count + 3 * index + k, tissues[contrast][k])
+            put(tissue_planes(contrast).start + k, tissues[contrast][k])
         bits = crop(masks[contrast], box)[:, :, chosen].astype(np.uint8) << index
         out[:, -1] |= np.moveaxis(bits, 2, 0)
     return Planes(out, chosen, grid, box)
@@ -289,8 +295,7 @@ class SliceStore:
     def tissues(self, position: int, source: str) -> npt.NDArray[np.uint8]:
         """Return CSF, GM and WM as ``source`` shows them, (3, 224, 224); 255 is 1."""
         name, row = self.index[position]
-        first = len(CONTRASTS) + 3 * CONTRASTS.index(source)
-        return np.asarray(self.arrays[name][row, first : first + 3])
+        return np.asarray(self.arrays[name][row, tissue_planes(source)])
 
     def histogram(self, position: int, source: str, contrast: str) -> npt.NDArray[np.float32]:
         """Return how often a participant's contrast has each of the 256 levels.
@@ -326,7 +331,7 @@ def count_levels(array: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
             brain = (planes[-1] >> source & 1).astype(bool)
             if not brain.any():
                 continue
-            weights = planes[count + 3 * source : count + 3 * source + 3, brain] / np.float32(255)
+            weights = planes[tissue_planes(CONTRASTS[source]), brain] / np.float32(255)
             for contrast in range(count):
                 levels = planes[contrast, brain]
                 for tissue in range(3):
