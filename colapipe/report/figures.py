@@ -8,7 +8,6 @@ letters L and R in its pixels, so that it stays honest when it is copied out of 
 
 from __future__ import annotations
 
-import base64
 import functools
 import io
 import math
@@ -23,6 +22,7 @@ from nibabel.spatialimages import SpatialImage
 from PIL import Image, ImageDraw, ImageFont
 
 from colapipe.anatomy.intensity import normalise
+from colapipe.report.parts import Picture
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
@@ -125,21 +125,6 @@ class Strip:
     synthetic: bool = False
     classes: Bytes | None = None
     outline: npt.NDArray[np.bool_] | None = None
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A PNG with its size in pixels and the words that stand for it."""
-
-    png: bytes
-    width: int
-    height: int
-    alt: str
-
-    @property
-    def data_uri(self) -> str:
-        """The picture as a ``data:`` address, so that the page needs no other file."""
-        return "data:image/png;base64," + base64.b64encode(self.png).decode("ascii")
 
 
 def canonical(image: SpatialImage) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:

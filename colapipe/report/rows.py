@@ -16,8 +16,9 @@ from nibabel.spatialimages import SpatialImage
 from colapipe.anatomy.intensity import normalise
 from colapipe.contrasts import CONTRASTS
 from colapipe.report import figures
-from colapipe.report.figures import Floats, Picture, Strip, View
+from colapipe.report.figures import Floats, Strip, View
 from colapipe.report.files import Derivative, SessionFiles
+from colapipe.report.parts import Picture
 from colapipe.report.uncertainty import interval_in_words
 
 Mask = npt.NDArray[np.bool_]

@@ -37,7 +37,7 @@ def marked_head() -> tuple[np.ndarray, np.ndarray]:
 def pixels(strip: Strip, **options: object) -> np.ndarray:
     """The rendered row as (height, width, 3) RGB."""
     picture = figures.render(strip, **options)  # type: ignore[arg-type]
-    return np.asarray(Image.open(io.BytesIO(picture.png)).convert("RGB"))
+    return np.asarray(Image.open(io.BytesIO(picture.data)).convert("RGB"))
 
 
 def strip_of(tiles: np.ndarray, view: View, kind: str = "map", **more: object) -> Strip:
