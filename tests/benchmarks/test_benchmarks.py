@@ -159,3 +159,40 @@ def test_another_network_can_be_judged_and_what_is_not_there_cannot(
         with pytest.raises(SystemExit) as error:
             bench.main(arguments)
         assert error.value.code == 2
+
+
+def test_an_ablation_is_the_mean_over_participants_of_the_mean_over_seeds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # PSNR without the part minus with all: +1 and +3 dB with one seed, -1 and +1 with the other.
+    scores = {"0": ((20.0, 21.0), (21.0, 24.0)), "1": ((20.0, 21.0), (19.0, 22.0))}
+    folders = []
+    for seed, (whole, without) in scores.items():
+        folder = tmp_path / seed / "scores"
+        folder.mkdir(parents=True)
+        folders.append(str(folder.parent))
+        for name, values in (("whole", whole), ("no-net", without)):
+            label = f"{name}-{seed}, 1 step"
+            about = {"label": label, "kind": "coladiff"}
+            (folder / f"{name}.json").write_text(json.dumps(about))
+            rows = [
+                {
+                    "participant_id": f"sub-{participant}",
+                    "session_id": None,
+                    "model": label,
+                    "target": "T2w",
+                    "sources": "T1w",
+                    "region": "brain",
+                    "psnr": value,
+                    "psnr_fitted": value,
+                    "ssim": value / 100,
+                }
+                for participant, value in enumerate(values)
+            ]
+            write_scores_tsv(folder / f"{name}.tsv", rows)
+    bench = load("ablation_table")
+    assert bench.main(folders) == 0
+    printed = capsys.readouterr().out
+    assert "| no-net | +1.00 [+0.00, +2.00] (+0.00 to +2.00) |" in printed
+    with pytest.raises(SystemExit):
+        bench.main([str(tmp_path / "empty")])
