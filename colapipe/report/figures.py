@@ -394,13 +394,22 @@ def _grey_palette() -> Bytes:
     ).astype(np.uint8)
 
 
-def _map_palette() -> Bytes:
+def map_colours(levels: int) -> Bytes:
+    """Return the colours of a map, dark to bright, and after them that of its outline.
+
+    Returns
+    -------
+    ndarray (levels + 1, 3), uint8
+    """
     anchors = np.array(_INFERNO, dtype=float)
-    at = np.linspace(0, len(anchors) - 1, _MAP_LEVELS)
+    at = np.linspace(0, len(anchors) - 1, levels)
     colours = [np.interp(at, np.arange(len(anchors)), anchors[:, channel]) for channel in range(3)]
-    levels = np.rint(np.stack(colours, axis=1))
+    return np.vstack([np.rint(np.stack(colours, axis=1)), [_MAP_OUTLINE]]).astype(np.uint8)
+
+
+def _map_palette() -> Bytes:
     rest = 256 - _MAP_LEVELS - 1
-    return np.vstack([levels, [_MAP_OUTLINE], _ramp((255, 255, 255), rest)]).astype(np.uint8)
+    return np.vstack([map_colours(_MAP_LEVELS), _ramp((255, 255, 255), rest)])
 
 
 def _tissue_palette() -> Bytes:

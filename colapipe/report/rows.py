@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import nibabel as nib
@@ -15,10 +15,11 @@ from nibabel.spatialimages import SpatialImage
 
 from colapipe.anatomy.intensity import normalise
 from colapipe.contrasts import CONTRASTS
-from colapipe.report import figures
+from colapipe.report import figures, steppers
 from colapipe.report.figures import Floats, Strip, View
 from colapipe.report.files import Derivative, SessionFiles
-from colapipe.report.parts import Picture
+from colapipe.report.parts import Panel, Picture, Stepper
+from colapipe.report.steppers import Budget, MapPanel
 from colapipe.report.uncertainty import interval_in_words
 
 Mask = npt.NDArray[np.bool_]
@@ -39,6 +40,35 @@ class Figure:
     map_tops: list[float] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
+    panels: list[Panel | MapPanel] = field(default_factory=list)
+    native: View | None = None
+    first: int = 0
+
+    def stepper(self, limit: float, budget: Budget) -> Stepper | None:
+        """Return the same images at voxel resolution, for more slices; None without a synthesis.
+
+        Parameters
+        ----------
+        limit : float
+            Value at the top of the colour scale of all maps of the page.
+        budget : Budget
+            Of the page.
+        """
+        if self.native is None:
+            return None
+        return Stepper(
+            title=self.title,
+            heights_mm=self.native.heights_mm,
+            columns=steppers.columns_of(self.native),
+            tile=self.native.tile,
+            first=self.first,
+            panels=tuple(
+                panel.coloured(limit, budget) if isinstance(panel, MapPanel) else panel
+                for panel in self.panels
+            ),
+            limit=limit,
+            remarks=self.remarks,
+        )
 
     @property
     def legend(self) -> list[tuple[str, tuple[int, int, int]]]:
@@ -67,15 +97,26 @@ class Grid:
         Width of one drawn slice in pixels.
     show_head : bool
         Draw also what lies outside the brain mask.
+    budget : Budget, optional
+        Of the page's steppers; by default, as if the page showed nothing else.
     """
 
-    def __init__(self, files: SessionFiles, space: str, tile_width: int, show_head: bool) -> None:
+    def __init__(
+        self,
+        files: SessionFiles,
+        space: str,
+        tile_width: int,
+        show_head: bool,
+        budget: Budget | None = None,
+    ) -> None:
         self.space = space
+        self.budget = steppers.plan_budget([files]) if budget is None else budget
         self.preproc = files.preproc.get(space, {})
         self.synth = files.synth.get(space, {})
         self.std = files.std.get(space, {})
         self.masks = files.masks.get(space, {})
         self.tissues = files.tissues.get(space, {})
+        self.lesion = files.lesions.get(space)
         self._tile_width = tile_width
         self._show_head = show_head
         # Set by the first file that is read; all others must agree.
@@ -84,6 +125,8 @@ class Grid:
         self._view: View | None = None
         self._masks: dict[str, Mask] = {}
         self._tiles: dict[str, Floats] = {}
+        self._sheets: dict[str, Picture] = {}
+        self._native: tuple[View, int] | None = None
 
     def synthesis(self, contrast: str) -> Figure:
         """Sources, the synthesised image, and where they exist truth, error and uncertainty."""
@@ -97,6 +140,8 @@ class Grid:
                 "The sidecar does not say which contrasts this image was made from; all others on "
                 "this grid are shown."
             )
+        with _or_said(figure, f"The slices to step through of {contrast}"):
+            figure.native, figure.first = self._native_view()
         for source in sources:
             self._add_scan(figure, source, "source", contrast)
         with _or_said(figure, f"The synthesised {contrast}"):
@@ -138,6 +183,8 @@ class Grid:
             tiles = self._drawn(contrast, target)
             alt = f"{contrast}, {note}: {_in_words(view)}"
             figure.strips.append(Strip("grey", contrast, alt, tiles, view, note=note))
+            if figure.native is not None:
+                figure.panels.append(Panel(contrast, note, "grey", False, self._sheets[contrast]))
 
     def _add_made(self, figure: Figure, contrast: str, made: Floats, covered: Mask) -> None:
         """Add the synthesised contrast, marked as such."""
@@ -152,6 +199,10 @@ class Grid:
         alt = f"SYNTHETIC {contrast}, never acquired: {_in_words(view)}"
         tiles = figures.draw_tiles(shown, view)
         figure.strips.append(Strip("grey", contrast, alt, tiles, view, synthetic=True))
+        if figure.native is not None:
+            words = f"SYNTHETIC {contrast}, never acquired: {_in_words(figure.native)}"
+            sheet = steppers.grey_sheet(shown, figure.native, words, self.budget)
+            figure.panels.append(Panel(contrast, "synthesised", "grey", True, sheet))
 
     def _add_error(self, figure: Figure, contrast: str, made: Floats, covered: Mask) -> None:
         """Add the error against the real scan."""
@@ -190,6 +241,10 @@ class Grid:
         outline = figures.draw_outline(inside, view)
         tiles = figures.draw_tiles(values, view)
         figure.strips.append(Strip("map", label, alt, tiles, view, note=note, outline=outline))
+        if figure.native is not None:
+            words = f"{label} map, brighter is larger: {_in_words(figure.native)}"
+            drawn, ring = steppers.map_tiles(values, inside, figure.native)
+            figure.panels.append(MapPanel(label, note, words, drawn, ring, figure.native))
 
     def _add_overlay(self, figure: Figure, derivative: Derivative, source: str) -> None:
         """Add a mask's contour, or coloured tissue classes, on the reference in grey."""
@@ -230,6 +285,10 @@ class Grid:
             if self._show_head:
                 shown = np.clip((voxels - low) / (high - low), 0.0, 1.0)
             self._tiles[contrast] = figures.draw_tiles(shown, self._view_of(mask))
+            if self._native is not None:
+                view = self._native[0]
+                words = f"{contrast}, acquired: {_in_words(view)}"
+                self._sheets[contrast] = steppers.grey_sheet(shown, view, words, self.budget)
         return self._tiles[contrast]
 
     def _view_of(self, mask: Mask) -> View:
@@ -237,6 +296,26 @@ class Grid:
         if self._view is None:
             self._view = figures.choose_view(mask, self._affine, self._tile_width)
         return self._view
+
+    def _native_view(self) -> tuple[View, int]:
+        """The slices to step through on this grid, and which to show first.
+
+        They are the same for all its targets, so that they can share the sheets of their sources.
+        """
+        if self._native is None:
+            covered = np.array(self._mask_for(""))
+            synthesised = np.zeros(covered.shape[2], dtype=bool)
+            for contrast in by_preference(self.synth):
+                with suppress(*_UNDRAWABLE):
+                    synthesised |= (self._load(self.synth[contrast]) != 0).any(axis=(0, 1))
+            covered[:, :, ~synthesised] = False
+            view = steppers.native_view(covered, self._affine, self.budget)
+            lesion = None
+            if self.lesion is not None:
+                with suppress(*_UNDRAWABLE):
+                    lesion = self._load(self.lesion)
+            self._native = view, steppers.first_slice(view, covered, lesion)
+        return self._native
 
     def _mask_for(self, target: str) -> Mask:
         """A brain mask that does not come from ``target``, the reference's if there is one.
