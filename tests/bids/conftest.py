@@ -72,7 +72,10 @@ def _every_product(participant: str, session: str | None) -> list[PurePosixPath]
     for space, extension in itertools.product(CONTRASTS, (".nii.gz", ".json")):
         paths.append(path("mask", extension, space=space, label="lesion"))
     for space, extension in itertools.product(CONTRASTS, (".tsv", ".json")):
-        paths.append(path("qc", extension, space=space, desc="synth"))
+        paths += [
+            path("qc", extension, space=space, desc=desc)
+            for desc in ("synth", "quality", "selfcheck")
+        ]
     return paths
 
 

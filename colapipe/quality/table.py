@@ -1,0 +1,131 @@
+"""Write and read the table of quality numbers, one for each session and reference grid."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from colapipe.bids.names import derivative_path
+from colapipe.bids.outputs import SessionFiles, read_session, read_table, session_folders
+from colapipe.bids.sidecars import write_json, write_text
+from colapipe.quality.columns import BOOLEAN_COLUMNS, COLUMNS, COUNT_COLUMNS, TEXT_COLUMNS
+from colapipe.quality.measure import Row, measure_grid
+
+WARNINGS = "Warnings"
+"""Key of the sidecar under which it lists the files that could not be used."""
+
+
+def write_session_quality(
+    out_dir: Path, participant: str, session: str | None, spaces: Collection[str] | None = None
+) -> list[Path]:
+    """Measure what a run has left of one session, and write a table for each reference grid.
+
+    Parameters
+    ----------
+    out_dir : Path
+        The derivatives folder.
+    participant : str
+        Label, without ``sub-``.
+    session : str or None
+    spaces : collection of str, optional
+        Reference contrasts; all that have files without it.
+
+    Returns
+    -------
+    list of Path
+        The tables, each with its JSON beside it; empty if there is nothing to measure.
+
+    Raises
+    ------
+    ReadWriteError, OutputError
+        If a table cannot be written. What cannot be read is only said in the table's JSON.
+    """
+    folder = session_folders(out_dir, participant).get(session)
+    files = SessionFiles(session) if folder is None else read_session(session, folder)
+    written = []
+    for space in files.spaces if spaces is None else spaces:
+        measured = measure_grid(files, space)
+        name = derivative_path(participant, session, "qc", ".tsv", space=space, desc="quality")
+        path = out_dir / name
+        write_quality(path, measured.rows, measured.warnings)
+        written.append(path)
+    return written
+
+
+def write_quality(path: Path, rows: Sequence[Mapping[str, Any]], warnings: Iterable[str]) -> None:
+    """Write rows of quality numbers as a BIDS table, with its data dictionary.
+
+    Parameters
+    ----------
+    path : Path
+        The ``.tsv`` file; the JSON goes beside it.
+    rows : sequence of mapping
+        As from :func:`colapipe.quality.measure.measure_grid`.
+    warnings : iterable of str
+        Said in the JSON.
+
+    Raises
+    ------
+    ValueError
+        If a row has a key that is no column.
+    ReadWriteError, OutputError
+        If a file cannot be written.
+    """
+    unknown = {name for row in rows for name in row} - set(COLUMNS)
+    if unknown:
+        raise ValueError(f"no description of the column(s) {sorted(unknown)}")
+    lines = ["\t".join(COLUMNS)]
+    lines += ["\t".join(_cell(row.get(name)) for name in COLUMNS) for row in rows]
+    # The words first: a table never stands there without them.
+    write_json(path.with_suffix(".json"), {**COLUMNS, WARNINGS: list(warnings)})
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def read_quality(path: Path) -> list[Row]:
+    """Read a table that :func:`write_quality` wrote.
+
+    Returns
+    -------
+    list of dict
+        bool, int, float or text; columns with ``n/a`` are left out.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is empty, or a cell does not hold what its column promises.
+    """
+    names, table = read_table(path)
+    return [
+        {
+            name: _value(path, name, cell)
+            for name, cell in zip(names, row, strict=False)
+            if cell != "n/a"
+        }
+        for row in table
+    ]
+
+
+def _cell(value: Any) -> str:
+    """Return the text of one cell."""
+    if value is None:
+        return "n/a"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _value(path: Path, name: str, cell: str) -> Any:
+    """Return what the text of one cell means."""
+    try:
+        if name in BOOLEAN_COLUMNS:
+            return {"true": True, "false": False}[cell]
+        if name in COUNT_COLUMNS:
+            return int(cell)
+        return cell if name in TEXT_COLUMNS or name not in COLUMNS else float(cell)
+    except (KeyError, ValueError):
+        raise ValueError(
+            f"{path}: {cell!r} in the column {name!r} is not what is expected"
+        ) from None
