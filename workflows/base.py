@@ -14,6 +14,7 @@ from colapipe.plan import SessionPlan
 from colapipe.workflows.alignment import add_alignment
 from colapipe.workflows.files import prepared_files
 from colapipe.workflows.memory import million_voxels, nodes_of, plan_memory
+from colapipe.workflows.quality import save_quality
 from colapipe.workflows.run import Run
 from colapipe.workflows.scan import init_scan_wf
 from colapipe.workflows.session import Session
@@ -70,9 +71,11 @@ def init_session(plan: SessionPlan, run: Run) -> Session:
     if plan.scans:
         _read_scans(session)
     for space in plan.spaces:
+        before = len(session.saved)
         files = add_alignment(session, space) if plan.scans else prepared_files(plan, space)
         if space.targets:
             add_targets(session, space, files)
+        save_quality(session, space.reference, session.saved[before:])
     return session
 
 

@@ -41,6 +41,7 @@ MEASURED: dict[str, tuple[float, float]] = {
     "fsl.BrainMask": (0.15, 0.012),
     "fsl.Register": (0.26, 0.025),
     "fsl.Tissue": (0.15, 0.12),
+    "quality.SaveQuality": (0.12, 0.016),
     "report.WriteReport": (0.17, 0.018),
     "slices.Crop": (0.14, 0.021),
     "slices.PasteBack": (0.25, 0.017),

@@ -113,3 +113,15 @@ def test_a_node_is_given_the_cpus_that_it_can_use(engine, make_graph):
     for name, data in nodes:
         wanted = 3 if name.rpartition(".")[2] in PARALLEL[engine] else 1
         assert data["share"] == data["threads"] == wanted, name
+
+
+@pytest.mark.parametrize("reference", ["T1w", "T2w"])
+def test_a_grid_is_measured_when_all_is_saved_there_and_before_the_report(reference, make_graph):
+    graph = make_graph(lesion_on="T1w")
+    measure = f"save_quality_in_{reference}"
+    before, after = nx.ancestors(graph, measure), nx.descendants(graph, measure)
+    saved = {name for name in graph if name.startswith("save_") and "quality" not in name}
+    here = {name for name in saved if name.endswith(f"_in_{reference}")}
+    synthesised = {"T2w": {"save_synth_T1w"}, "T1w": {f"save_synth_{c}" for c in CONTRASTS[1:]}}
+    assert len(here) >= 4 and here | synthesised[reference] == saved & before
+    assert "colapipe.sub_1_report" in after

@@ -16,6 +16,7 @@ from colapipe.interfaces import (
     builtin,
     evaluation,
     fsl,
+    quality,
     report,
     slices,
     synthesis,
@@ -33,7 +34,7 @@ from colapipe.workflows.memory import (
 
 STEPS = [
     f"{module.__name__.rpartition('.')[2]}.{name}"
-    for module in (anatomy, bids, builtin, evaluation, fsl, report, slices, synthesis)
+    for module in (anatomy, bids, builtin, evaluation, fsl, quality, report, slices, synthesis)
     for name, kind in vars(module).items()
     if inspect.isclass(kind)
     and kind.__module__ == module.__name__

@@ -1,0 +1,45 @@
+"""The node that measures a reference grid when everything else is saved there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    InputMultiObject,
+    OutputMultiObject,
+    SimpleInterface,
+    TraitedSpec,
+    traits,
+)
+
+
+class _SaveQualityInput(BaseInterfaceInputSpec):
+    out_dir = traits.Str(mandatory=True)
+    participant = traits.Str(mandatory=True)
+    session = traits.Either(None, traits.Str, usedefault=True)
+    reference = traits.Str(mandatory=True)
+    files = InputMultiObject(File(exists=True), desc="the outputs that are measured")
+
+
+class _SaveQualityOutput(TraitedSpec):
+    out_files = OutputMultiObject(File(exists=True))
+
+
+class SaveQuality(SimpleInterface):
+    """Write the quality numbers of one session on one reference grid."""
+
+    input_spec = _SaveQualityInput
+    output_spec = _SaveQualityOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from colapipe.quality.table import write_session_quality
+
+        given = self.inputs
+        tables = write_session_quality(
+            Path(given.out_dir), given.participant, given.session, [given.reference]
+        )
+        self._results["out_files"] = [str(table) for table in tables]
+        return runtime
