@@ -74,6 +74,8 @@ class Settings:
         YAML with what a cluster wants to know; the run is submitted as SLURM jobs.
     slurm_dry_run, slurm_failed : bool
         Write the job scripts only; submit only the tasks again that failed.
+    export : Path or None
+        Folder for the contrasts in the layouts of BraTS algorithms and nnU-Net, absolute.
     """
 
     bids_dir: Path
@@ -106,6 +108,7 @@ class Settings:
     slurm: Path | None = None
     slurm_dry_run: bool = False
     slurm_failed: bool = False
+    export: Path | None = None
     dry_run: bool = False
     sloppy: bool = False
     stop_on_first_crash: bool = False
@@ -134,7 +137,16 @@ def _toml_value(value: Any) -> str:
     return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007F")
 
 
-PATHS = ("bids_dir", "out_dir", "bids_filter_file", "model", "work_dir", "use_plugin", "slurm")
+PATHS = (
+    "bids_dir",
+    "out_dir",
+    "bids_filter_file",
+    "model",
+    "work_dir",
+    "use_plugin",
+    "slurm",
+    "export",
+)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -25,6 +25,7 @@ _CHANGES_NOTHING = (
     *("level", "participants", "sessions", "nprocs", "omp_nthreads", "mem_gb", "device"),
     *("work_dir", "clean_workdir", "use_plugin", "slurm", "slurm_dry_run", "slurm_failed"),
     *("verbosity", "dry_run", "stop_on_first_crash", "skip_bids_validation", "bids_filter_file"),
+    "export",
 )
 """Settings that do not change what is written. A filter acts through the scans it leaves."""
 

@@ -331,6 +331,7 @@ def _plan_from_scans(settings: Settings, request: Request, roots: Roots) -> list
                 elsewhere,
                 request,
                 preproc_only=settings.mode == "preproc-only",
+                prepare_complete=settings.export is not None,
             )
             derivatives = find_derivatives(roots, participant, session)
             lesion, lesion_notes = place_lesion(derivatives, plan.scans)
@@ -354,8 +355,12 @@ def plan_session(
     request: Request,
     *,
     preproc_only: bool = False,
+    prepare_complete: bool = False,
 ) -> SessionPlan:
-    """Plan one session from its scans; headers are read, voxels are not."""
+    """Plan one session from its scans; headers are read, voxels are not.
+
+    With ``prepare_complete``, a session that lacks nothing is preprocessed: it is to be exported.
+    """
     from colapipe.anatomy.images import check_header
     from colapipe.errors import InputFileError
 
@@ -384,7 +389,10 @@ def plan_session(
         return replace(plan, spaces=spaces, errors=() if spaces else (missing,))
     targets, notes, errors = choose_targets(scans, elsewhere, request)
     # Without a target there is nothing to do; an empty list would mean preprocessing only.
-    spaces = plan_spaces(scans, targets, request.sources) if targets else ()
+    prepare = prepare_complete and not errors
+    spaces = plan_spaces(scans, targets, request.sources) if targets or prepare else ()
+    if spaces and not targets:
+        notes.append("preprocessed for the export")
     return replace(
         plan,
         spaces=spaces,

@@ -138,6 +138,15 @@ def test_a_dataset_is_planned_per_participant_and_session(tmp_path):
     assert [t.contrast for t in plans["sub-03/ses-b"].targets] == ["T1w"]
 
 
+def test_for_an_export_a_session_that_lacks_nothing_is_preprocessed(tmp_path):
+    root = make_dataset(tmp_path / "raw", {"01": ["T1w", "T2w"], "02": ["T1w"]})
+    assert plan(root)["sub-01"].spaces == ()
+    plans = plan(root, export=tmp_path / "to")
+    (space,) = plans["sub-01"].spaces
+    assert space.contrasts == ("T1w", "T2w") and space.targets == ()
+    assert plans["sub-02"] == plan(root)["sub-02"]
+
+
 def test_a_scan_with_a_broken_header_fails_its_session_alone(tmp_path):
     root = make_dataset(tmp_path / "raw", {"01": ["T1w", "T2w"], "02": ["T1w"]})
     series = nib.Nifti1Image(np.ones((4, 5, 6, 7), np.float32), np.eye(4))

@@ -145,6 +145,13 @@ def build_parser() -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         help="synthesise contrasts that exist, without ever using them, and score the result",
     )
+    what.add_argument(
+        "--export",
+        type=Path,
+        metavar="DIR",
+        help="write the complete set of contrasts, real and synthetic, as BraTS algorithms and "
+        "nnU-Net read them: 1 mm, brain-extracted, one grid; what is finished is not made again",
+    )
 
     anatomy = parser.add_argument_group("preprocessing")
     anatomy.add_argument(
@@ -333,6 +340,13 @@ def _checked(given: dict[str, Any]) -> Settings:
         raise UsageError("--slurm-dry-run and --slurm-failed say how to submit; add --slurm FILE.")
     if settings.slurm is not None and settings.use_plugin is not None:
         raise UsageError("--slurm and --use-plugin are two ways to a cluster; choose one.")
+    if settings.export is not None and settings.level != "participant":
+        raise UsageError("--export belongs to the participant level.")
+    if settings.export is not None and settings.slurm is not None:
+        raise UsageError(
+            "--export works on what is finished, and --slurm leaves before; when the jobs have "
+            "ended, give the same command again with --export and without --slurm."
+        )
     return settings
 
 

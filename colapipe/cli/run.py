@@ -75,6 +75,10 @@ def run(settings: Settings) -> int:
     ensure_outside(settings.out_dir, settings.bids_dir, settings.work_dir)
     model = None if settings.mode == "preproc-only" else read_model(settings.model)
     tools = Tools(*choose_engine(settings.engine), model)
+    if settings.export is not None:
+        from colapipe.export import check_export_folder
+
+        check_export_folder(settings.export, settings.bids_dir, settings.out_dir)
     if settings.slurm is None and settings.use_plugin is None:  # with them, it is a job's device
         check_device(settings.device)
     plans = plan_run(settings, make_request(settings, model))
@@ -113,7 +117,7 @@ def run(settings: Settings) -> int:
         screen.say(f"{len(done)} participant(s) finished before, nothing has changed for them")
     if not unfinished and not any(plan.errors for plan in plans):
         screen.say("Nothing to do.")
-        return 0
+        return _export(settings, plans, screen)
     resources = plan_resources(settings)
     screen.say(
         f"{resources.nprocs} CPU(s), {resources.threads} thread(s) a process, "
@@ -138,7 +142,31 @@ def run(settings: Settings) -> int:
         screen.warn(words)
     mine = plans_to_report(plans, done, outcome.locked)
     code = _finish(settings, mine, outcome.failures, about, screen, time.monotonic() - started)
-    return code or (LockedError.exit_code if outcome.locked else 0)
+    code = code or (LockedError.exit_code if outcome.locked else 0)
+    exported = _export(settings, plans, screen)
+    return code or exported
+
+
+def _export(settings: Settings, plans: Sequence[SessionPlan], screen: Screen) -> int:
+    """Hand the finished contrasts on, if that was asked for; return the exit code."""
+    if settings.export is None:
+        return 0
+    from colapipe.export import export
+
+    prepared = parse_derivatives(settings.derivatives) if settings.mode == "synth-only" else []
+    done = export(
+        settings.out_dir,
+        settings.export,
+        [(plan.participant, plan.session) for plan in plans],
+        [root for _, root in prepared],
+    )
+    for problem in done.problems:
+        screen.warn(problem)
+    screen.say(
+        f"exported: {done.manifest}, {done.brats} case(s) for BraTS algorithms, {done.nnunet} for "
+        f"nnU-Net (channels {', '.join(done.channels) or 'none'}), {done.incomplete} incomplete"
+    )
+    return 1 if done.problems else 0
 
 
 def _gather(settings: Settings) -> int:

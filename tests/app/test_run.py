@@ -176,6 +176,20 @@ def test_the_two_halves_of_a_run_give_what_a_whole_run_gives(
     assert fingerprints(out, name) == fingerprints(whole, name)
 
 
+def test_a_finished_run_is_exported_without_being_made_again(
+    finished, app, simulated, quick, tmp_path, fingerprints
+):
+    _, out, work, _ = finished
+    before = fingerprints(out)
+    who = ("--participant-label", "02", "03", "--samples", 2, "-w", work)
+    result = app(simulated, out, *quick, *who, "--export", tmp_path / "to")
+    assert result.code == 0, result.text
+    assert "Nothing to do." in result.text and "2 for nnU-Net" in result.text
+    assert fingerprints(out) == before
+    names = sorted(path.name for path in (tmp_path / "to" / "imagesTs").iterdir())
+    assert names == [f"sub-0{n}_000{c}.nii.gz" for n in (2, 3) for c in range(3)]
+
+
 def test_a_dry_run_prints_the_plan_and_writes_nothing(app, simulated, quick, tmp_path):
     result = app(simulated, tmp_path / "out", *quick, "-w", tmp_path / "work", "--dry-run")
     assert result.code == 0
