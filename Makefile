@@ -35,7 +35,7 @@ $(READY): setup.cfg pyproject.toml constraints.txt colapipe/__init__.py Makefile
 	PYTHON="$(PYTHON)" bash .ci/make-venv $(VENV)
 	@echo "Installing colapipe and what it needs into $(VENV) (2 GB or more, some minutes)."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar off \
-	    --constraint constraints.txt $(torch_arguments) --editable '.[demo,validate,test,dev]'
+	    --constraint constraints.txt $(torch_arguments) --editable '.[demo,validate,test,dev,docs]'
 	@rm -f $(VENV)/.ready*
 	@touch $@
 
@@ -86,8 +86,7 @@ lint: $(READY) ## Check style (ruff), types (mypy) and the Dockerfile (hadolint)
 format: $(READY) ## Sort imports and apply the fixes that ruff knows
 	$(BIN)/ruff check --fix .
 
-docs: $(READY) ## Build the documentation into build/docs
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+docs: $(READY) ## Build the manual into build/docs
 	$(BIN)/mkdocs build --strict --site-dir build/docs
 
 clean: ## Remove what make made, the virtual environment and the demo included
