@@ -40,7 +40,7 @@ OUTLINE_COLOUR = (240, 228, 66)
 _MAP_OUTLINE = (120, 120, 120)
 
 SLICES_PER_ROW = 7
-_MARGIN_MM = 6.0
+MARGIN_MM = 6.0
 # A slice is worth showing where the brain covers at least this share of its largest slice.
 _MIN_AREA = 0.2
 
@@ -65,8 +65,6 @@ _INFERNO = (
 
 # How the 256 entries of each palette are used.
 _MAP_LEVELS = 208
-_TISSUE_LEVELS = 48
-_OUTLINE_INDEX = 5 * _TISSUE_LEVELS
 _GREY_LEVELS = 240
 
 
@@ -98,8 +96,8 @@ class Strip:
 
     Attributes
     ----------
-    kind : {"grey", "map", "tissue"}
-        An image in [0, 1] in grey; a map with the shared colour bar; grey under tissue colours.
+    kind : {"grey", "map"}
+        An image in [0, 1] in grey; a map with the shared colour bar.
     label, note : str
         First and second line of the row label, ASCII.
     alt : str
@@ -110,20 +108,17 @@ class Strip:
         Where the slices lie.
     synthetic : bool
         Marks the row label with SYNTHETIC.
-    classes : ndarray (height, slices * width), uint8, optional
-        Labels of ``TISSUE_COLOURS``, 0 elsewhere.
     outline : ndarray (height, slices * width), bool, optional
         Pixels of a contour.
     """
 
-    kind: Literal["grey", "map", "tissue"]
+    kind: Literal["grey", "map"]
     label: str
     alt: str
     tiles: Floats
     view: View
     note: str = ""
     synthetic: bool = False
-    classes: Bytes | None = None
     outline: npt.NDArray[np.bool_] | None = None
 
 
@@ -188,8 +183,8 @@ def choose_view(
     worth = np.flatnonzero(areas >= _MIN_AREA * areas.max())
     chosen = np.unique(np.round(np.linspace(worth[0], worth[-1], count)).astype(int))
     zooms = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-    x0, x1 = _extent(inside.any(axis=(1, 2)), _MARGIN_MM / zooms[0])
-    y0, y1 = _extent(inside.any(axis=(0, 2)), _MARGIN_MM / zooms[1])
+    x0, x1 = _extent(inside.any(axis=(1, 2)), MARGIN_MM / zooms[0])
+    y0, y1 = _extent(inside.any(axis=(0, 2)), MARGIN_MM / zooms[1])
     millimetres_per_pixel = (x1 - x0) * zooms[0] / tile_width
     # A tall limit keeps a broken header (voxels of 1000 mm) from asking for a huge picture.
     height = round((y1 - y0) * zooms[1] / millimetres_per_pixel)
@@ -234,13 +229,6 @@ def draw_tiles(volume: npt.ArrayLike, view: View, smooth: bool = True) -> Floats
         drawn = Image.fromarray(np.ascontiguousarray(plane, dtype=np.float32))
         tiles.append(np.asarray(drawn.resize((width, height), method)))
     return np.hstack(tiles)
-
-
-def draw_labels(labels: npt.ArrayLike, view: View) -> Bytes:
-    """Draw a label volume as :func:`draw_tiles` does, unknown labels as 0; uint8."""
-    drawn = np.rint(draw_tiles(labels, view, smooth=False))
-    drawn[~np.isin(drawn, list(TISSUE_COLOURS))] = 0
-    return drawn.astype(np.uint8)
 
 
 def draw_outline(mask: npt.ArrayLike, view: View) -> npt.NDArray[np.bool_]:
@@ -324,16 +312,6 @@ def render(strip: Strip, limit: float = 1.0, header: bool = False) -> Picture:
         for share, y in ((1.0, top + 14), (0.5, top + height // 2), (0.0, shape[0] - 14)):
             text.write(shape[1] - 42, y, f"{limit * share:.3g}", "lm")
         first, palette = _MAP_LEVELS + 1, _map_palette()
-    elif strip.kind == "tissue":
-        assert strip.classes is not None
-        grey = np.rint(np.clip(strip.tiles, 0.0, 1.0) * (_TISSUE_LEVELS - 1)).astype(np.uint8)
-        index[body] = strip.classes * np.uint8(_TISSUE_LEVELS) + grey
-        for line, (label, (name, _)) in enumerate(TISSUE_COLOURS.items()):
-            if (strip.classes == label).any():
-                y = top + 62 + 18 * line
-                index[y : y + 12, 8:20] = label * _TISSUE_LEVELS + _TISSUE_LEVELS * 5 // 8
-                text.write(26, y + 11, name, "ls")
-        first, palette = _OUTLINE_INDEX + 1, _tissue_palette()
     else:
         grey = np.rint(np.clip(strip.tiles, 0.0, 1.0) * (_GREY_LEVELS - 1)).astype(np.uint8)
         index[body] = grey
@@ -410,14 +388,3 @@ def map_colours(levels: int) -> Bytes:
 def _map_palette() -> Bytes:
     rest = 256 - _MAP_LEVELS - 1
     return np.vstack([map_colours(_MAP_LEVELS), _ramp((255, 255, 255), rest)])
-
-
-def _tissue_palette() -> Bytes:
-    grey = _ramp((255, 255, 255), _TISSUE_LEVELS).astype(float)
-    ramps = [grey]
-    for _, colour in TISSUE_COLOURS.values():
-        ramps.append(0.5 * grey + 0.5 * np.array(colour, dtype=float))
-    rest = 256 - _OUTLINE_INDEX - 1
-    return np.rint(np.vstack([*ramps, [OUTLINE_COLOUR], _ramp((255, 255, 255), rest)])).astype(
-        np.uint8
-    )

@@ -206,6 +206,8 @@ def _session(
             figure = grid.synthesis(contrast)
             facts = _facts(grid.synth[contrast].sidecar)
             syntheses.append({"contrast": contrast, "figure": figure, "facts": facts})
+        if not grid.synth:
+            anatomy.append(grid.scans())
         anatomy.append(grid.anatomy())
     return {
         "label": files.label,

@@ -1,31 +1,24 @@
-"""Which rows a figure has: the files of one reference grid, loaded, checked and cut to slices."""
+"""What is drawn of one reference grid: each file is read, and becomes rows, sheets and planes."""
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-import nibabel as nib
 import numpy as np
 import numpy.typing as npt
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import SpatialImage
 
 from colapipe.anatomy.intensity import normalise
-from colapipe.contrasts import CONTRASTS
-from colapipe.report import figures, steppers
+from colapipe.bids.outputs import Derivative, SessionFiles
+from colapipe.quality.histograms import histogram
+from colapipe.report import figures, planes, registration, steppers
 from colapipe.report.figures import Floats, Strip, View
-from colapipe.report.files import Derivative, SessionFiles
-from colapipe.report.parts import Panel, Picture, Stepper
+from colapipe.report.parts import Comparison, Panel, Picture, Stepper
+from colapipe.report.planes import Layout
 from colapipe.report.steppers import Budget, MapPanel
 from colapipe.report.uncertainty import interval_in_words
-
-Mask = npt.NDArray[np.bool_]
-
-# What reading or drawing a broken image can raise; the page then says so instead of a picture.
-_UNDRAWABLE = (OSError, EOFError, ValueError, zlib.error, ImageFileError)
+from colapipe.report.volumes import UNDRAWABLE, Mask, Volumes, by_preference
 
 # The upper end of a map's colour bar covers this percentile of the brain.
 MAP_PERCENTILE = 99.5
@@ -33,19 +26,40 @@ MAP_PERCENTILE = 99.5
 
 @dataclass
 class Figure:
-    """A block of rows under one heading; filled with pictures once the map scale is known."""
+    """A block of pictures under one heading.
+
+    Attributes
+    ----------
+    title : str
+    strips : list of Strip
+        Rows of slices, to be rendered once the scale of all maps is known.
+    map_tops : list of float
+        The upper ends of its maps.
+    remarks : list of str
+    pictures : list of Picture
+        Drawn already; the page adds its rendered rows.
+    tissues : set of int
+        Labels of ``TISSUE_COLOURS`` in its pictures.
+    panels, native, first
+        The same images to step through (:meth:`stepper`).
+    histograms : dict
+        Shares of the brain's voxels in 64 bins from 0 to 1 of each image that could be read, by
+        contrast; the synthesised one under ``SYNTHETIC`` and its contrast.
+    """
 
     title: str
     strips: list[Strip] = field(default_factory=list)
     map_tops: list[float] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
+    tissues: set[int] = field(default_factory=set)
     panels: list[Panel | MapPanel] = field(default_factory=list)
     native: View | None = None
     first: int = 0
+    histograms: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
 
     def stepper(self, limit: float, budget: Budget) -> Stepper | None:
-        """Return the same images at voxel resolution, for more slices; None without a synthesis.
+        """Return its images at voxel resolution, for more slices; None if it has none.
 
         Parameters
         ----------
@@ -54,7 +68,7 @@ class Figure:
         budget : Budget
             Of the page.
         """
-        if self.native is None:
+        if self.native is None or not self.panels:
             return None
         return Stepper(
             title=self.title,
@@ -72,21 +86,36 @@ class Figure:
 
     @property
     def legend(self) -> list[tuple[str, tuple[int, int, int]]]:
-        """Name and colour of the tissues that its rows show."""
-        shown = {
-            int(label)
-            for strip in self.strips
-            if strip.classes is not None
-            for label in np.unique(strip.classes)
-        }
-        return [entry for label, entry in figures.TISSUE_COLOURS.items() if label in shown]
+        """Name and colour of the tissues that its pictures show."""
+        return [entry for label, entry in figures.TISSUE_COLOURS.items() if label in self.tissues]
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """What is kept of an acquired contrast, because several figures show it."""
+
+    tiles: Floats
+    planes: Floats
+    sheet: Picture
+    histogram: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Views:
+    """Where the pictures of a grid are cut, the same in all, so that they can be compared."""
+
+    rows: View
+    native: View
+    first: int
+    layout: Layout
 
 
 class Grid:
     """Draws what lies on the grid of one reference.
 
-    Each file is read once and only its drawn slices are kept; a truth is read a second time for
-    its error map. A file that cannot be drawn becomes a remark, and the other rows stay.
+    Only what is drawn is kept of a file. A truth is read a second time for its error map, and the
+    synthesised images to learn which slices they cover. A file that cannot be drawn becomes a
+    remark, and the other pictures stay.
 
     Parameters
     ----------
@@ -94,7 +123,7 @@ class Grid:
     space : str
         Reference contrast whose grid this is.
     tile_width : int
-        Width of one drawn slice in pixels.
+        Width of one drawn slice of a row in pixels.
     show_head : bool
         Draw also what lies outside the brain mask.
     budget : Budget, optional
@@ -110,23 +139,17 @@ class Grid:
         budget: Budget | None = None,
     ) -> None:
         self.space = space
-        self.budget = steppers.plan_budget([files]) if budget is None else budget
         self.preproc = files.preproc.get(space, {})
         self.synth = files.synth.get(space, {})
         self.std = files.std.get(space, {})
         self.masks = files.masks.get(space, {})
         self.tissues = files.tissues.get(space, {})
         self.lesion = files.lesions.get(space)
+        self.budget = steppers.plan_budget([files]) if budget is None else budget
+        self._volumes = Volumes(files, space, show_head)
         self._tile_width = tile_width
-        self._show_head = show_head
-        # Set by the first file that is read; all others must agree.
-        self._shape: tuple[int, ...] | None = None
-        self._affine: npt.NDArray[np.float64] = np.eye(4)
-        self._view: View | None = None
-        self._masks: dict[str, Mask] = {}
-        self._tiles: dict[str, Floats] = {}
-        self._sheets: dict[str, Picture] = {}
-        self._native: tuple[View, int] | None = None
+        self._views: _Views | None = None
+        self._scans: dict[str, _Scan] = {}
 
     def synthesis(self, contrast: str) -> Figure:
         """Sources, the synthesised image, and where they exist truth, error and uncertainty."""
@@ -140,13 +163,11 @@ class Grid:
                 "The sidecar does not say which contrasts this image was made from; all others on "
                 "this grid are shown."
             )
-        with _or_said(figure, f"The slices to step through of {contrast}"):
-            figure.native, figure.first = self._native_view()
         for source in sources:
             self._add_scan(figure, source, "source", contrast)
         with _or_said(figure, f"The synthesised {contrast}"):
-            mask = self._mask_for(contrast)
-            made = self._load(self.synth[contrast])
+            mask = self._volumes.mask_for(contrast)
+            made = self._volumes.load(self.synth[contrast])
             covered = figures.covered_mask(made, mask)
             if not covered.any():
                 raise ValueError("it is zero everywhere in the brain")
@@ -158,17 +179,47 @@ class Grid:
                 self._add_uncertainty(figure, contrast, made, covered)
         return figure
 
-    def anatomy(self) -> Figure:
-        """Brain masks and tissue classes on the reference, and the scans if nothing was made."""
-        title = "Brain mask and tissue classes" if self.synth else "Scans, brain mask and tissues"
-        figure = Figure(f"{title} on the grid of {self.space}")
-        if not self.synth:
+    def scans(self) -> Figure:
+        """All acquired scans on this grid, for a page without a synthesis."""
+        figure = Figure(f"Scans on the grid of {self.space}")
+        for contrast in by_preference(self.preproc):
+            self._add_scan(figure, contrast, "preprocessed", "")
+        return figure
+
+    def comparisons(self) -> list[Comparison]:
+        """The reference and each scan that was brought to its grid; those that can be drawn."""
+        if self.space not in self.preproc:
+            return []
+        found = []
+        with suppress(*UNDRAWABLE):
+            layout, below = self._views_for("").layout, self._scan(self.space, "").planes
+            reference = registration.draw_picture(
+                below, layout, f"{self.space}, the reference: {layout.words}."
+            )
+            edges = registration.draw_edges(
+                registration.find_edges(below, layout), f"Edges of {self.space}."
+            )
             for contrast in by_preference(self.preproc):
-                self._add_scan(figure, contrast, "preprocessed", "")
+                if contrast == self.space:
+                    continue
+                with suppress(*UNDRAWABLE):
+                    moved = registration.draw_picture(
+                        self._scan(contrast, "").planes,
+                        layout,
+                        f"{contrast} on the grid of {self.space}: {layout.words}.",
+                    )
+                    found.append(
+                        registration.compare(reference, edges, moved, self.space, contrast)
+                    )
+        return found
+
+    def anatomy(self) -> Figure:
+        """Contours of brain masks and tissue classes on planes of the reference."""
+        figure = Figure(f"Brain mask and tissue classes on the grid of {self.space}")
         for source in by_preference(self.masks):
-            self._add_overlay(figure, self.masks[source], source)
+            self._add_contours(figure, self.masks[source], source)
         for source in by_preference(self.tissues):
-            self._add_overlay(figure, self.tissues[source], source)
+            self._add_contours(figure, self.tissues[source], source)
         if not self.masks:
             figure.remarks.append("No brain mask was found on this grid.")
         if not self.tissues:
@@ -177,43 +228,44 @@ class Grid:
 
     def _add_scan(self, figure: Figure, contrast: str, note: str, target: str) -> None:
         """Add an acquired contrast in grey, inside a mask that is not the target's."""
-        derivative = self.preproc[contrast]
-        with _or_said(figure, derivative.path.name):
-            view = self._view_of(self._mask_for(target))
-            tiles = self._drawn(contrast, target)
-            alt = f"{contrast}, {note}: {_in_words(view)}"
-            figure.strips.append(Strip("grey", contrast, alt, tiles, view, note=note))
-            if figure.native is not None:
-                figure.panels.append(Panel(contrast, note, "grey", False, self._sheets[contrast]))
+        with _or_said(figure, self.preproc[contrast].path.name):
+            scan = self._scan(contrast, target)
+            views = self._views_for(target)
+            alt = f"{contrast}, {note}: {_in_words(views.rows)}"
+            figure.strips.append(Strip("grey", contrast, alt, scan.tiles, views.rows, note=note))
+            self._add_panel(figure, Panel(contrast, note, "grey", False, scan.sheet))
+            figure.histograms[contrast] = scan.histogram
 
     def _add_made(self, figure: Figure, contrast: str, made: Floats, covered: Mask) -> None:
         """Add the synthesised contrast, marked as such."""
-        view = self._view_of(self._mask_for(contrast))
+        views = self._views_for(contrast)
         shown = normalise(made, covered)[0]
-        missing = sum(not covered[:, :, z].any() for z in view.slices)
+        missing = sum(not covered[:, :, z].any() for z in views.rows.slices)
         if missing:
             figure.remarks.append(
-                f"{missing} of the {len(view.slices)} slices drawn here were not "
+                f"{missing} of the {len(views.rows.slices)} slices drawn here were not "
                 "synthesised; they are black."
             )
-        alt = f"SYNTHETIC {contrast}, never acquired: {_in_words(view)}"
-        tiles = figures.draw_tiles(shown, view)
-        figure.strips.append(Strip("grey", contrast, alt, tiles, view, synthetic=True))
-        if figure.native is not None:
-            words = f"SYNTHETIC {contrast}, never acquired: {_in_words(figure.native)}"
-            sheet = steppers.grey_sheet(shown, figure.native, words, self.budget)
-            figure.panels.append(Panel(contrast, "synthesised", "grey", True, sheet))
+        words = f"SYNTHETIC {contrast}, never acquired: "
+        tiles = figures.draw_tiles(shown, views.rows)
+        alt = words + _in_words(views.rows)
+        figure.strips.append(Strip("grey", contrast, alt, tiles, views.rows, synthetic=True))
+        alt = words + _in_words(views.native)
+        sheet = steppers.grey_sheet(shown, views.native, alt, self.budget)
+        self._add_panel(figure, Panel(contrast, "synthesised", "grey", True, sheet))
+        figure.histograms[f"SYNTHETIC {contrast}"] = histogram(shown[covered])
 
     def _add_error(self, figure: Figure, contrast: str, made: Floats, covered: Mask) -> None:
         """Add the error against the real scan."""
         with _or_said(figure, f"The error of {contrast}"):
-            error = figures.error_map(made, self._load(self.preproc[contrast]), covered)
+            truth = self._volumes.load(self.preproc[contrast])
+            error = figures.error_map(made, truth, covered)
             self._add_map(figure, "Error", "|synth - real|", error, covered)
 
     def _add_uncertainty(self, figure: Figure, contrast: str, made: Floats, covered: Mask) -> None:
         """Add the standard deviation between samples, on the scale of the error."""
         with _or_said(figure, self.std[contrast].path.name):
-            std = self._load(self.std[contrast])
+            std = self._volumes.load(self.std[contrast])
             sidecar = self.std[contrast].sidecar
             model = sidecar.get("SynthesisModel")
             samples = model.get("Samples") if isinstance(model, dict) else None
@@ -230,131 +282,90 @@ class Grid:
         brain = values[inside]
         if not np.isfinite(brain).all():
             raise ValueError("it holds NaN or infinite values")
-        view = self._view_of(inside)
+        views = self._views_for("")
         top = float(np.percentile(brain, MAP_PERCENTILE))
         figure.map_tops.append(top)
         figure.remarks.append(
             f"{label} in the brain, as a share of the intensity range: mean {brain.mean():.3f}, "
             f"{MAP_PERCENTILE:g} % of voxels at most {top:.3f}, largest {brain.max():.3f}."
         )
-        alt = f"{label} map, brighter is larger: {_in_words(view)}"
-        outline = figures.draw_outline(inside, view)
-        tiles = figures.draw_tiles(values, view)
-        figure.strips.append(Strip("map", label, alt, tiles, view, note=note, outline=outline))
-        if figure.native is not None:
-            words = f"{label} map, brighter is larger: {_in_words(figure.native)}"
-            drawn, ring = steppers.map_tiles(values, inside, figure.native)
-            figure.panels.append(MapPanel(label, note, words, drawn, ring, figure.native))
+        words = f"{label} map, brighter is larger: "
+        outline = figures.draw_outline(inside, views.rows)
+        tiles = figures.draw_tiles(values, views.rows)
+        alt = words + _in_words(views.rows)
+        figure.strips.append(Strip("map", label, alt, tiles, views.rows, note, outline=outline))
+        alt = words + _in_words(views.native)
+        drawn, ring = steppers.map_tiles(values, inside, views.native)
+        self._add_panel(figure, MapPanel(label, note, alt, drawn, ring, views.native))
 
-    def _add_overlay(self, figure: Figure, derivative: Derivative, source: str) -> None:
-        """Add a mask's contour, or coloured tissue classes, on the reference in grey."""
+    def _add_panel(self, figure: Figure, panel: Panel | MapPanel) -> None:
+        """Add what can be stepped through."""
+        views = self._views_for("")
+        figure.native, figure.first = views.native, views.first
+        figure.panels.append(panel)
+
+    def _add_contours(self, figure: Figure, derivative: Derivative, source: str) -> None:
+        """Add the contours of a mask, or of tissue classes, on the reference in grey."""
         with _or_said(figure, derivative.path.name):
             if self.space not in self.preproc:
                 raise ValueError(f"there is no preprocessed {self.space} to draw it on")
-            view = self._view_of(self._mask_for(""))
-            grey = self._drawn(self.space, "")
-            labels = self._load(derivative)
+            layout = self._views_for("").layout
+            grey = self._scan(self.space, "").planes
+            labels = self._volumes.load(derivative)
             if derivative.name.suffix == "mask":
-                strip = Strip(
-                    "grey",
-                    "Brain mask",
-                    f"Contour of the brain mask of {source} on {self.space}: {_in_words(view)}",
-                    grey,
-                    view,
-                    note=f"{source} on {self.space}",
-                    outline=figures.draw_outline(labels, view),
-                )
+                alt = f"Contour of the brain mask of {source} on {self.space}: {layout.words}."
+                figure.pictures.append(planes.draw_mask_contour(grey, labels, layout, alt))
             else:
-                strip = Strip(
-                    "tissue",
-                    "Tissues",
-                    f"Tissue classes of {source} in colour on {self.space}: {_in_words(view)}",
-                    grey,
-                    view,
-                    note=f"{source} on {self.space}",
-                    classes=figures.draw_labels(labels, view),
-                )
-            figure.strips.append(strip)
+                alt = f"Borders of the tissue classes of {source} on {self.space}: {layout.words}."
+                figure.pictures.append(planes.draw_tissue_contours(grey, labels, layout, alt))
+                figure.tissues |= {int(label) for label in np.unique(labels)}
 
-    def _drawn(self, contrast: str, target: str) -> Floats:
-        """The slices of a scan in [0, 1], kept because several figures show them."""
-        if contrast not in self._tiles:
-            mask = self._mask_for(target)
-            voxels = self._load(self.preproc[contrast])
-            shown, (low, high) = normalise(voxels, mask)
-            if self._show_head:
-                shown = np.clip((voxels - low) / (high - low), 0.0, 1.0)
-            self._tiles[contrast] = figures.draw_tiles(shown, self._view_of(mask))
-            if self._native is not None:
-                view = self._native[0]
-                words = f"{contrast}, acquired: {_in_words(view)}"
-                self._sheets[contrast] = steppers.grey_sheet(shown, view, words, self.budget)
-        return self._tiles[contrast]
+    def _scan(self, contrast: str, target: str) -> _Scan:
+        """Read and draw an acquired contrast; once, inside the mask of its first use."""
+        if contrast not in self._scans:
+            views = self._views_for(target)
+            mask = self._volumes.mask_for(target)
+            shown = self._volumes.scan(contrast, mask)
+            words = f"{contrast}, acquired: {_in_words(views.native)}"
+            self._scans[contrast] = _Scan(
+                tiles=figures.draw_tiles(shown, views.rows),
+                planes=planes.draw_planes(shown, views.layout),
+                sheet=steppers.grey_sheet(shown, views.native, words, self.budget),
+                histogram=histogram(shown[mask]),
+            )
+        return self._scans[contrast]
 
-    def _view_of(self, mask: Mask) -> View:
-        """One view for the whole grid, so that rows and figures can be compared."""
-        if self._view is None:
-            self._view = figures.choose_view(mask, self._affine, self._tile_width)
-        return self._view
-
-    def _native_view(self) -> tuple[View, int]:
-        """The slices to step through on this grid, and which to show first.
-
-        They are the same for all its targets, so that they can share the sheets of their sources.
-        """
-        if self._native is None:
-            covered = np.array(self._mask_for(""))
-            synthesised = np.zeros(covered.shape[2], dtype=bool)
-            for contrast in by_preference(self.synth):
-                with suppress(*_UNDRAWABLE):
-                    synthesised |= (self._load(self.synth[contrast]) != 0).any(axis=(0, 1))
-            covered[:, :, ~synthesised] = False
-            view = steppers.native_view(covered, self._affine, self.budget)
+    def _views_for(self, target: str) -> _Views:
+        """Where to cut; settled by the first mask that is asked for."""
+        if self._views is None:
+            mask = self._volumes.mask_for(target)
+            affine = self._volumes.affine
+            covered = self._synthesised_part(mask)
+            native = steppers.native_view(covered, affine, self.budget)
             lesion = None
             if self.lesion is not None:
-                with suppress(*_UNDRAWABLE):
-                    lesion = self._load(self.lesion)
-            self._native = view, steppers.first_slice(view, covered, lesion)
-        return self._native
+                with suppress(*UNDRAWABLE):
+                    lesion = self._volumes.load(self.lesion)
+            self._views = _Views(
+                rows=figures.choose_view(mask, affine, self._tile_width),
+                native=native,
+                first=steppers.first_slice(native, covered, lesion),
+                layout=planes.choose_layout(mask, affine),
+            )
+        return self._views
 
-    def _mask_for(self, target: str) -> Mask:
-        """A brain mask that does not come from ``target``, the reference's if there is one.
+    def _synthesised_part(self, mask: Mask) -> Mask:
+        """The brain without the slices that no target covers; the whole brain if all are bare.
 
-        Without a mask file the support of a brain-extracted scan serves.
+        It is the same for all targets of a grid, so that they can share the sheets of their
+        sources.
         """
-        for source in by_preference(self.masks, first=self.space):
-            if source != target:
-                return self._mask(self.masks[source])
-        for source in by_preference(self.preproc, first=self.space):
-            derivative = self.preproc[source]
-            extracted = derivative.sidecar.get("SkullStripped") is not False
-            if source != target and (extracted or self._show_head):
-                return self._mask(derivative)
-        raise ValueError("there is no brain mask, and only brain-extracted images are shown")
-
-    def _mask(self, derivative: Derivative) -> Mask:
-        name = derivative.path.name
-        if name not in self._masks:
-            self._masks[name] = self._load(derivative) != 0
-        return self._masks[name]
-
-    def _load(self, derivative: Derivative) -> Floats:
-        """Read a file in display order, and refuse one that is on another grid."""
-        image = nib.load(derivative.path)
-        if not isinstance(image, SpatialImage):
-            raise ValueError("it is not an image")
-        volume, affine = figures.canonical(image)
-        if self._shape is None:
-            self._shape, self._affine = volume.shape, affine
-        if volume.shape != self._shape or not np.allclose(affine, self._affine, atol=1e-2):
-            raise ValueError("it is not on the grid of the other files")
-        return volume
-
-
-def by_preference(contrasts: Iterable[str], first: str | None = None) -> list[str]:
-    """Sort contrasts by preference as a reference, ``first`` before all; unknown names last."""
-    ranks = {contrast: rank for rank, contrast in enumerate(CONTRASTS)}
-    return sorted(contrasts, key=lambda name: (name != first, ranks.get(name, len(ranks)), name))
+        synthesised = np.zeros(mask.shape[2], dtype=bool)
+        for derivative in self.synth.values():
+            with suppress(*UNDRAWABLE):
+                synthesised |= (self._volumes.load(derivative) != 0).any(axis=(0, 1))
+        covered = mask & synthesised
+        return covered if covered.any() else mask
 
 
 @contextmanager
@@ -362,7 +373,7 @@ def _or_said(figure: Figure, what: str) -> Iterator[None]:
     """Turn a file that cannot be read or drawn into a remark under its figure."""
     try:
         yield
-    except _UNDRAWABLE as error:
+    except UNDRAWABLE as error:
         words = str(error) or type(error).__name__
         figure.remarks.append(f"{what} cannot be drawn: {words}.")
 

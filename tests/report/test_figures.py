@@ -206,23 +206,6 @@ def test_only_a_synthetic_row_has_the_label_that_says_so(view: View) -> None:
     assert (plain == 255).all(axis=2).sum() < 200
 
 
-def test_tissues_have_the_colours_of_the_legend(view: View) -> None:
-    tiles = np.zeros((view.tile[0], view.tile[1] * len(view.slices)), np.float32)
-    classes = np.zeros(tiles.shape, np.uint8)
-    for label in figures.TISSUE_COLOURS:
-        classes[20, label] = label
-    row = pixels(strip_of(tiles, view, "tissue", classes=classes))[20, figures._LABEL_WIDTH :]
-    assert not row[0].any()
-    for label, (_, colour) in figures.TISSUE_COLOURS.items():
-        np.testing.assert_allclose(row[label], np.array(colour) / 2, atol=1)
-
-
-def test_unknown_labels_are_not_drawn_as_tissue(view: View) -> None:
-    labels = np.zeros(SHAPE)
-    labels[5:15, 5:15, :] = 9
-    assert not figures.draw_labels(labels, view).any()
-
-
 def test_the_contour_is_the_edge_of_the_mask_and_inside_it(view: View) -> None:
     mask = marked_head()[0]
     outline = figures.draw_outline(mask, view)

@@ -98,7 +98,7 @@ def test_a_page_shows_sources_then_the_synthetic_image_then_its_maps(
         "Error map",
         "Uncertainty map",
         "Contour of the brain mask of T1w on T1w",
-        "Tissue classes of T1w in colour on T1w",
+        "Borders of the tissue classes of T1w on T1w",
     ]
     assert "SYNTHETIC images: T2w." in page.text
     assert "T2w absent" not in page.text
