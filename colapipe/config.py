@@ -12,7 +12,7 @@ from typing import Any
 from colapipe.errors import UsageError
 
 LEVELS = ("participant", "group")
-MODES = ("full", "preproc-only", "synth-only")
+MODES = ("full", "preproc-only", "synth-only", "reports-only")
 ENGINES = ("auto", "fsl", "builtin")
 CLEANINGS = ("never", "success", "before")
 
@@ -40,7 +40,7 @@ class Settings:
     engine : str
         ``auto``, ``fsl`` or ``builtin``.
     mode : str
-        ``full``, ``preproc-only`` or ``synth-only``.
+        ``full``, ``preproc-only``, ``synth-only`` or ``reports-only``.
     derivatives : tuple of str
         ``[NAME=]PATH`` of datasets whose masks and matrices are used instead of computed.
     evaluate : bool

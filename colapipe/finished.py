@@ -8,6 +8,7 @@ by a time stamp, sends the participant to the workflow, which decides by content
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -66,15 +67,12 @@ class FinishedParticipants:
 
     def holds(self, participant: str, key: str) -> bool:
         """Say whether a run like this one has finished a participant, and nothing changed since."""
-        try:
-            note = json.loads(self._path(participant).read_text(encoding="utf-8"))
-            same, files = note["key"] == key, dict(note["files"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
+        note = _read_note(self._path(participant))
         return (
-            same
+            note is not None
+            and note[0] == key
             and (self._root / f"sub-{participant}.html").is_file()
-            and all(_state(self._root / name) == state for name, state in files.items())
+            and _unchanged(self._root, note[1])
         )
 
     def note(self, participant: str, key: str) -> None:
@@ -82,15 +80,52 @@ class FinishedParticipants:
 
         The key is that of the scans before the run: who changes one meanwhile changes the next.
         """
-        files = {
-            path.relative_to(self._root).as_posix(): _state(path)
-            for path in sorted(self._root.glob(f"sub-{participant}/**/*"))
-            if path.is_file() and not path.name.startswith(".")
-        }
-        write_json(self._path(participant), {"key": key, "files": files})
+        _write_note(self._path(participant), key, self._root, participant)
 
     def _path(self, participant: str) -> Path:
-        return self._root / "logs" / "finished" / f"sub-{participant}_{self._mode}.json"
+        return _folder(self._root) / f"sub-{participant}_{self._mode}.json"
+
+
+@contextlib.contextmanager
+def keeping_notes(out_dir: Path, participant: str) -> Iterator[None]:
+    """Renew a participant's notes after a block that writes outputs again, where they held before.
+
+    Reports that are written again are no reason to look at a finished participant again.
+    """
+    held = {}
+    for path in _folder(out_dir).glob(f"sub-{participant}_*.json"):
+        note = _read_note(path)
+        if note is not None and _unchanged(out_dir, note[1]):
+            held[path] = note[0]
+    yield
+    for path, key in held.items():
+        _write_note(path, key, out_dir, participant)
+
+
+def _folder(out_dir: Path) -> Path:
+    return out_dir / "logs" / "finished"
+
+
+def _read_note(path: Path) -> tuple[str, dict[str, Any]] | None:
+    """Return the key and the states of the files in a note; None if there is no such note."""
+    try:
+        note = json.loads(path.read_text(encoding="utf-8"))
+        return note["key"], dict(note["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write_note(path: Path, key: str, out_dir: Path, participant: str) -> None:
+    files = {
+        found.relative_to(out_dir).as_posix(): _state(found)
+        for found in sorted(out_dir.glob(f"sub-{participant}/**/*"))
+        if found.is_file() and not found.name.startswith(".")
+    }
+    write_json(path, {"key": key, "files": files})
+
+
+def _unchanged(out_dir: Path, files: Mapping[str, Any]) -> bool:
+    return all(_state(out_dir / name) == state for name, state in files.items())
 
 
 def _without_notes(plan: SessionPlan) -> dict[str, Any]:

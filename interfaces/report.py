@@ -36,10 +36,10 @@ class WriteReport(SimpleInterface):
     output_spec = _WriteReportOutput
 
     def _run_interface(self, runtime: Any) -> Any:
-        from colapipe.report.page import build_subject_report
+        from colapipe.report.record import write_report
 
         given = self.inputs
-        page = build_subject_report(
+        page = write_report(
             Path(given.out_dir),
             given.participant,
             json.loads(given.run),

@@ -140,6 +140,14 @@ def build_parser() -> argparse.ArgumentParser:
         const="synth-only",
         help="start from the files that --preproc-only wrote",
     )
+    mode.add_argument(
+        "--reports-only",
+        dest="mode",
+        action="store_const",
+        const="reports-only",
+        help="write quality tables and reports again from the files in OUT_DIR; nothing else is "
+        "read or run",
+    )
     what.add_argument(
         "--evaluate",
         action=argparse.BooleanOptionalAction,
@@ -340,6 +348,8 @@ def _checked(given: dict[str, Any]) -> Settings:
         raise UsageError("--slurm-dry-run and --slurm-failed say how to submit; add --slurm FILE.")
     if settings.slurm is not None and settings.use_plugin is not None:
         raise UsageError("--slurm and --use-plugin are two ways to a cluster; choose one.")
+    if settings.mode == "reports-only" and (settings.export or settings.slurm):
+        raise UsageError("--reports-only does nothing else; leave --export and --slurm away.")
     if settings.export is not None and settings.level != "participant":
         raise UsageError("--export belongs to the participant level.")
     if settings.export is not None and settings.slurm is not None:

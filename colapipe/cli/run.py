@@ -72,6 +72,10 @@ def run(settings: Settings) -> int:
     started = time.monotonic()
     if settings.level == "group":
         return _gather(settings)
+    if settings.mode == "reports-only":
+        from colapipe.cli.reports import rewrite_reports
+
+        return rewrite_reports(settings)
     ensure_outside(settings.out_dir, settings.bids_dir, settings.work_dir)
     model = None if settings.mode == "preproc-only" else read_model(settings.model)
     tools = Tools(*choose_engine(settings.engine), model)
@@ -499,15 +503,13 @@ def _report_failure(
     screen: Screen,
 ) -> None:
     """Write the page of a participant who failed: what there is, and what went wrong."""
-    from colapipe.report.page import build_subject_report
+    from colapipe.report.record import write_report
 
     described = describe_participant(about, plans, problems)
     # A full disk is one reason for failures; it must not hide the others.
     with contextlib.suppress(OSError):
         try:
-            build_subject_report(
-                settings.out_dir, participant, described, show_head=settings.show_head
-            )
+            write_report(settings.out_dir, participant, described, show_head=settings.show_head)
         except OutputError as err:
             screen.warn(str(err))
 
