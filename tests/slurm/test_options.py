@@ -116,6 +116,6 @@ def test_the_example_that_is_shipped_is_right_and_names_every_key():
 def test_the_guide_explains_every_key_and_its_examples_are_right(read):
     guide = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
     assert all(f"`{key}`" in guide for key in PARSERS)
-    examples = re.findall(r"```\n((?:partition|modules):.*?)```", guide, re.DOTALL)
+    examples = re.findall(r"```yaml\n((?:partition|modules):.*?)```", guide, re.DOTALL)
     assert len(examples) == 3
     assert all(read(example) for example in examples)

@@ -203,6 +203,6 @@ def test_the_examples_in_the_guide_and_in_the_package_are_right(load, monkeypatc
     sbatch.touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     guide = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"```\n(plugin: SLURM.*?)```", guide, re.DOTALL)
+    (example,) = re.findall(r"```yaml\n(plugin: SLURM.*?)```", guide, re.DOTALL)
     assert load(example).gpus == 1
     assert load((files("colapipe.bids_templates") / "slurm_plugin.yaml").read_text()).gpus == 0
