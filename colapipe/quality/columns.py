@@ -87,7 +87,7 @@ COLUMNS: dict[str, dict[str, Any]] = {
     "coverage": {
         "LongName": "Coverage",
         "Description": "Share of the reference's brain where the image has data: where an "
-        "acquired scan is not 0, or in the slices that were synthesised. Low where a field of view "
+        "acquired scan is above 0.002 of its brightest voxels, or in the slices that were synthesised. Low where a field of view "
         "was cut.",
     },
     **{

@@ -23,6 +23,7 @@ from colapipe.contrasts import CONTRASTS, LESION_LABEL, TISSUES
 from colapipe.errors import InputFileError
 from colapipe.quality.arrays import (
     dice,
+    has_data,
     normalised_mutual_information,
     share_clipped,
     shift_and_turn,
@@ -97,13 +98,13 @@ class _Grid:
         row: Row = {"contrast": contrast, "synthetic": False}
         values = reference if contrast == self.space else self._values(scan)
         if values is not None and values.size:
-            with_data = values != 0
+            with_data = has_data(values)
             row["coverage"] = float(with_data.mean())
             low, high = np.percentile(values, PERCENTILES)
             clipped = share_clipped(values[with_data], float(low), float(high))
             row["clipped_low"], row["clipped_high"] = clipped
             if reference is not None and contrast != self.space:
-                both = with_data & (reference != 0)
+                both = with_data & has_data(reference)
                 row["nmi"] = normalised_mutual_information(values[both], reference[both])
         if contrast != self.space:
             row |= self._motion(contrast)

@@ -9,6 +9,7 @@ import pytest
 
 from colapipe.quality.arrays import (
     dice,
+    has_data,
     normalised_mutual_information,
     share_clipped,
     shift_and_turn,
@@ -82,6 +83,11 @@ def test_a_transform_is_told_as_shift_of_the_middle_and_turn() -> None:
 )
 def test_a_transform_that_cannot_be_read_is_not_known(sidecar: dict[str, object]) -> None:
     assert shift_and_turn(sidecar) is None
+
+
+def test_ripples_beyond_the_field_of_view_are_no_data() -> None:
+    assert has_data([0, 0.1, -0.1, 5, 900, 1000]).tolist() == [False] * 3 + [True] * 3
+    assert has_data([]).tolist() == []
 
 
 def test_shares_at_both_ends_count_the_ends_themselves() -> None:
