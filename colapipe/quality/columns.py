@@ -87,8 +87,8 @@ COLUMNS: dict[str, dict[str, Any]] = {
     "coverage": {
         "LongName": "Coverage",
         "Description": "Share of the reference's brain where the image has data: where an "
-        "acquired scan is above 0.002 of its brightest voxels, or in the slices that were synthesised. Low where a field of view "
-        "was cut.",
+        "acquired scan is above 0.002 of its brightest voxels, or in the slices that were "
+        "synthesised. Low where a field of view was cut.",
     },
     **{
         f"volume_{region}": {"LongName": name, "Description": words, "Units": "mL"}

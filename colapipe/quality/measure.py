@@ -134,9 +134,9 @@ class _Grid:
                 row["mask_dice"] = dice(mask, self.masks[self.space])
         labels = self._load(self.files.tissues.get(self.space, {}).get(contrast))
         if labels is not None:
-            counts = np.bincount(labels.astype(np.uint8).ravel(), minlength=len(TISSUES) + 1)
             for label, tissue in enumerate(TISSUES, start=1):
-                row[f"volume_{tissue.lower()}"] = float(counts[label]) * millilitres
+                volume = np.count_nonzero(labels == label) * millilitres
+                row[f"volume_{tissue.lower()}"] = float(volume)
         if contrast == self.space and self.lesion is not None:
             row["volume_lesion"] = float(np.count_nonzero(self.lesion) * millilitres)
         return row
