@@ -484,8 +484,10 @@ def _finish(
     )
     if written:
         synthesised = dict.fromkeys(t.contrast for plan in plans for t in plan.targets)
-        text = methods(about, tuple(synthesised)).text
-        (Path(about["log_dir"]) / "CITATION.md").write_text(text + "\n", encoding="utf-8")
+        used = methods(about, tuple(synthesised))
+        log_dir = Path(about["log_dir"])
+        (log_dir / "CITATION.md").write_text(used.text + "\n", encoding="utf-8")
+        (log_dir / "CITATION.bib").write_text(used.bibtex, encoding="utf-8")
     screen.summary(settings.out_dir, plans, written, problems, seconds)
     screen.consumed(read_usage(Path(about["log_dir"]) / TABLE))
     messages = [problem["message"] for group in problems.values() for problem in group]

@@ -108,6 +108,7 @@ def test_the_log_and_the_settings_of_the_run_are_kept(finished):
     (folder,) = (path.parent for path in (out / "logs").glob("*/colapipe.log"))
     assert "nodes are cached" in (folder / "colapipe.log").read_text()
     assert "CoLa-Diff" in (folder / "CITATION.md").read_text()
+    assert "@inproceedings{jiang2023coladiff," in (folder / "CITATION.bib").read_text()
     assert tomllib.loads((folder / "colapipe.toml").read_text())["samples"] == 2
 
 
