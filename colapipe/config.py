@@ -15,6 +15,7 @@ LEVELS = ("participant", "group")
 MODES = ("full", "preproc-only", "synth-only", "reports-only")
 ENGINES = ("auto", "fsl", "builtin")
 CLEANINGS = ("never", "success", "before")
+SWITCH = ("on", "off")
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Settings:
         ``auto``, ``skip`` or ``force``.
     lesion_conditioning : bool
         Give lesion masks to the model as its fourth tissue class.
+    self_check : str
+        ``on`` synthesises each source from the others and compares it with the real one; ``off``.
     model : Path or None
         Checkpoint; None is the bundled one.
     sampler, steps, samples : str, int, int or None
@@ -92,6 +95,7 @@ class Settings:
     evaluate: bool = False
     skull_strip: str = "auto"
     lesion_conditioning: bool = False
+    self_check: str = "on"
     model: Path | None = None
     sampler: str | None = None
     steps: int | None = None

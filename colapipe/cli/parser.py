@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from colapipe import __version__
-from colapipe.config import CLEANINGS, ENGINES, LEVELS, PATHS, Settings, read_toml
+from colapipe.config import CLEANINGS, ENGINES, LEVELS, PATHS, SWITCH, Settings, read_toml
 from colapipe.contrasts import CONTRASTS
 from colapipe.errors import UsageError
 
@@ -196,6 +196,12 @@ def build_parser() -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         help="give lesion masks to the model; by default they serve scores only, since people "
         "draw them with all contrasts in view",
+    )
+    model.add_argument(
+        "--self-check",
+        choices=SWITCH,
+        help="synthesise each source from the other ones, too, and compare it with the real scan: "
+        f"says without any truth how far to trust the result (default: {default.self_check})",
     )
     model.add_argument(
         "--device",

@@ -1,4 +1,4 @@
-"""What a model's metadata knows about quality (``quality``): the part of ``colapipe-model calibrate``.
+"""What a model carries about quality, under ``quality`` of its metadata: of ``calibrate``.
 
 ::
 
