@@ -60,6 +60,18 @@ def recorded_participants(out_dir: Path) -> list[str]:
     return sorted({*labels_in(out_dir, "sub"), *(match[1] for match in kept if match)})
 
 
+def read_failures(out_dir: Path) -> dict[str, list[str]]:
+    """Return what the latest run of each participant on record failed with; only of those."""
+    failures = {}
+    for participant in recorded_participants(out_dir):
+        listed = read_json(_folder(out_dir) / f"sub-{participant}.json").get("failures")
+        entries = listed if isinstance(listed, list) else []
+        messages = [str(entry.get("message")) for entry in entries if isinstance(entry, dict)]
+        if messages:
+            failures[participant] = messages
+    return failures
+
+
 def _folder(out_dir: Path) -> Path:
     return out_dir / "logs" / "reports"
 
