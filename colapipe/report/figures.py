@@ -250,18 +250,26 @@ def covered_mask(synthesised: npt.ArrayLike, mask: npt.ArrayLike) -> npt.NDArray
     return inside & (np.asarray(synthesised) != 0).any(axis=(0, 1))[None, None, :]
 
 
-def error_map(synthesised: npt.ArrayLike, truth: npt.ArrayLike, mask: npt.ArrayLike) -> Floats:
+def error_map(shown: npt.ArrayLike, truth: npt.ArrayLike, mask: npt.ArrayLike) -> Floats:
     """Absolute difference after both are normalised, in [0, 1]; 0 outside the mask.
 
     Both go through :func:`colapipe.anatomy.intensity.normalise` with the same mask, because a
     synthesised image is in arbitrary units. Exactly 0 wherever the normalised values are equal.
 
+    Parameters
+    ----------
+    shown : array_like (X, Y, Z)
+        The synthesised image, normalised already inside ``mask``.
+    truth : array_like (X, Y, Z)
+        The real scan in its own units.
+    mask : array_like (X, Y, Z)
+
     Raises
     ------
     ValueError
-        If either volume cannot be normalised, or the shapes differ.
+        If the truth cannot be normalised, or the shapes differ.
     """
-    difference: Floats = np.abs(normalise(synthesised, mask)[0] - normalise(truth, mask)[0])
+    difference: Floats = np.abs(np.asarray(shown) - normalise(truth, mask)[0])
     return difference
 
 

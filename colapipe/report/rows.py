@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -11,17 +12,24 @@ import numpy.typing as npt
 
 from colapipe.anatomy.intensity import normalise
 from colapipe.bids.outputs import Derivative, SessionFiles
-from colapipe.quality.histograms import histogram
-from colapipe.report import figures, planes, registration, steppers
+from colapipe.contrasts import CONTRASTS
+from colapipe.quality.histograms import TrainingRange, histogram
+from colapipe.report import charts, figures, planes, registration, steppers
 from colapipe.report.figures import Floats, Strip, View
-from colapipe.report.parts import Comparison, Panel, Picture, Stepper
+from colapipe.report.parts import Comparison, Drawing, Panel, Picture, Stepper
 from colapipe.report.planes import Layout
 from colapipe.report.steppers import Budget, MapPanel
 from colapipe.report.uncertainty import interval_in_words
 from colapipe.report.volumes import UNDRAWABLE, Mask, Volumes, by_preference
+from colapipe.slices import CROP_SIZE, MIN_FRACTION, SPACING
 
 # The upper end of a map's colour bar covers this percentile of the brain.
 MAP_PERCENTILE = 99.5
+# Voxels are many: so many tell how uncertainty and error go together.
+_ENOUGH_VOXELS = 200_000
+_THRESHOLD_CM2 = MIN_FRACTION * (CROP_SIZE * SPACING) ** 2 / 100
+
+Values = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 
 @dataclass
@@ -42,9 +50,11 @@ class Figure:
         Labels of ``TISSUE_COLOURS`` in its pictures.
     panels, native, first
         The same images to step through (:meth:`stepper`).
-    histograms : dict
-        Shares of the brain's voxels in 64 bins from 0 to 1 of each image that could be read, by
-        contrast; the synthesised one under ``SYNTHETIC`` and its contrast.
+    charts : list of Drawing
+        Weights of the sources, and how uncertainty and error go together, where they are known.
+    acquired, made : dict
+        Share of the brain's voxels in each of 64 bins from 0 to 1, by contrast: of scans, and of
+        the synthesised image.
     """
 
     title: str
@@ -56,7 +66,9 @@ class Figure:
     panels: list[Panel | MapPanel] = field(default_factory=list)
     native: View | None = None
     first: int = 0
-    histograms: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    charts: list[Drawing] = field(default_factory=list)
+    acquired: dict[str, Values] = field(default_factory=dict)
+    made: dict[str, Values] = field(default_factory=dict)
 
     def stepper(self, limit: float, budget: Budget) -> Stepper | None:
         """Return its images at voxel resolution, for more slices; None if it has none.
@@ -84,6 +96,30 @@ class Figure:
             remarks=self.remarks,
         )
 
+    def histograms(self, ranges: Mapping[str, TrainingRange]) -> list[Drawing]:
+        """Return the intensities of the synthesised image and of its sources.
+
+        Parameters
+        ----------
+        ranges : mapping of str to TrainingRange
+            Of the model's training data, by contrast; those that are known.
+        """
+        drawings = [
+            charts.histogram_chart(
+                contrast,
+                shares,
+                ranges.get(contrast),
+                synthetic=True,
+                real=self.acquired.get(contrast),
+            )
+            for contrast, shares in self.made.items()
+        ]
+        return drawings + [
+            charts.histogram_chart(contrast, shares, ranges.get(contrast))
+            for contrast, shares in self.acquired.items()
+            if contrast not in self.made
+        ]
+
     @property
     def legend(self) -> list[tuple[str, tuple[int, int, int]]]:
         """Name and colour of the tissues that its pictures show."""
@@ -97,7 +133,7 @@ class _Scan:
     tiles: Floats
     planes: Floats
     sheet: Picture
-    histogram: npt.NDArray[np.float64]
+    histogram: Values
 
 
 @dataclass(frozen=True)
@@ -108,6 +144,7 @@ class _Views:
     native: View
     first: int
     layout: Layout
+    area: Drawing | None
 
 
 class Grid:
@@ -171,12 +208,18 @@ class Grid:
             covered = figures.covered_mask(made, mask)
             if not covered.any():
                 raise ValueError("it is zero everywhere in the brain")
-            self._add_made(figure, contrast, made, covered)
+            shown, (low, high) = normalise(made, covered)
+            self._add_made(figure, contrast, shown, covered)
+            error = std = None
             if contrast in self.preproc:
                 self._add_scan(figure, contrast, "real scan", contrast)
-                self._add_error(figure, contrast, made, covered)
+                error = self._add_error(figure, contrast, shown, covered)
             if contrast in self.std:
-                self._add_uncertainty(figure, contrast, made, covered)
+                std = self._add_uncertainty(figure, contrast, high - low, covered)
+            self._add_weights(figure, contrast)
+            if error is not None and std is not None:
+                step = math.ceil(len(error) / _ENOUGH_VOXELS)
+                figure.charts.append(charts.reliability_chart(contrast, std[::step], error[::step]))
         return figure
 
     def scans(self) -> Figure:
@@ -213,6 +256,12 @@ class Grid:
                     )
         return found
 
+    def area(self) -> Drawing | None:
+        """Brain area of each slice, and which were synthesised; None if none was."""
+        with suppress(*UNDRAWABLE):
+            return self._views_for("").area
+        return None
+
     def anatomy(self) -> Figure:
         """Contours of brain masks and tissue classes on planes of the reference."""
         figure = Figure(f"Brain mask and tissue classes on the grid of {self.space}")
@@ -234,12 +283,11 @@ class Grid:
             alt = f"{contrast}, {note}: {_in_words(views.rows)}"
             figure.strips.append(Strip("grey", contrast, alt, scan.tiles, views.rows, note=note))
             self._add_panel(figure, Panel(contrast, note, "grey", False, scan.sheet))
-            figure.histograms[contrast] = scan.histogram
+            figure.acquired[contrast] = scan.histogram
 
-    def _add_made(self, figure: Figure, contrast: str, made: Floats, covered: Mask) -> None:
-        """Add the synthesised contrast, marked as such."""
+    def _add_made(self, figure: Figure, contrast: str, shown: Floats, covered: Mask) -> None:
+        """Add the synthesised contrast, normalised, marked as such."""
         views = self._views_for(contrast)
-        shown = normalise(made, covered)[0]
         missing = sum(not covered[:, :, z].any() for z in views.rows.slices)
         if missing:
             figure.remarks.append(
@@ -253,17 +301,25 @@ class Grid:
         alt = words + _in_words(views.native)
         sheet = steppers.grey_sheet(shown, views.native, alt, self.budget)
         self._add_panel(figure, Panel(contrast, "synthesised", "grey", True, sheet))
-        figure.histograms[f"SYNTHETIC {contrast}"] = histogram(shown[covered])
+        figure.made[contrast] = histogram(shown[covered])
 
-    def _add_error(self, figure: Figure, contrast: str, made: Floats, covered: Mask) -> None:
-        """Add the error against the real scan."""
+    def _add_error(
+        self, figure: Figure, contrast: str, shown: Floats, covered: Mask
+    ) -> Values | None:
+        """Add the error against the real scan; return it in the brain, if it could be drawn."""
         with _or_said(figure, f"The error of {contrast}"):
             truth = self._volumes.load(self.preproc[contrast])
-            error = figures.error_map(made, truth, covered)
-            self._add_map(figure, "Error", "|synth - real|", error, covered)
+            error = figures.error_map(shown, truth, covered)
+            return self._add_map(figure, "Error", "|synth - real|", error, covered)
+        return None
 
-    def _add_uncertainty(self, figure: Figure, contrast: str, made: Floats, covered: Mask) -> None:
-        """Add the standard deviation between samples, on the scale of the error."""
+    def _add_uncertainty(
+        self, figure: Figure, contrast: str, span: float, covered: Mask
+    ) -> Values | None:
+        """Add the standard deviation between samples, on the scale of the error; return it.
+
+        ``span`` of the synthesised image becomes 1, as it does for the error.
+        """
         with _or_said(figure, self.std[contrast].path.name):
             std = self._volumes.load(self.std[contrast])
             sidecar = self.std[contrast].sidecar
@@ -271,13 +327,15 @@ class Grid:
             samples = model.get("Samples") if isinstance(model, dict) else None
             # Only a number may reach the lettering of a picture.
             note = f"SD, {samples} samples" if isinstance(samples, int) else "std. deviation"
-            # The range of the synthesised image becomes 0 to 1, as it does for the error.
-            low, high = normalise(made, covered)[1]
-            scaled = np.where(covered, std, 0).astype(np.float32) / np.float32(high - low)
-            self._add_map(figure, "Uncertainty", note, scaled, covered)
+            scaled = np.where(covered, std, 0).astype(np.float32) / np.float32(span)
+            values = self._add_map(figure, "Uncertainty", note, scaled, covered)
             figure.remarks.append(interval_in_words(sidecar))
+            return values
+        return None
 
-    def _add_map(self, figure: Figure, label: str, note: str, values: Floats, inside: Mask) -> None:
+    def _add_map(
+        self, figure: Figure, label: str, note: str, values: Floats, inside: Mask
+    ) -> Values:
         """Add a map whose colour scale is settled when all maps of the page are known."""
         brain = values[inside]
         if not np.isfinite(brain).all():
@@ -297,6 +355,22 @@ class Grid:
         alt = words + _in_words(views.native)
         drawn, ring = steppers.map_tiles(values, inside, views.native)
         self._add_panel(figure, MapPanel(label, note, alt, drawn, ring, views.native))
+        return brain
+
+    def _add_weights(self, figure: Figure, contrast: str) -> None:
+        """Add the auto-weights of the sources, if the sidecar tells them."""
+        model = self.synth[contrast].sidecar.get("SynthesisModel")
+        weights = model.get("SourceWeights") if isinstance(model, dict) else None
+        if not isinstance(weights, dict):
+            return
+        # Only what a network can have written: known contrasts, and numbers.
+        usable = {
+            name: value
+            for name, value in weights.items()
+            if name in CONTRASTS and type(value) in (int, float) and math.isfinite(value)
+        }
+        if usable:
+            figure.charts.append(charts.weights_chart(contrast, usable))
 
     def _add_panel(self, figure: Figure, panel: Panel | MapPanel) -> None:
         """Add what can be stepped through."""
@@ -340,7 +414,8 @@ class Grid:
         if self._views is None:
             mask = self._volumes.mask_for(target)
             affine = self._volumes.affine
-            covered = self._synthesised_part(mask)
+            synthesised = self._synthesised_slices(mask)
+            covered = mask & synthesised if synthesised.any() else mask
             native = steppers.native_view(covered, affine, self.budget)
             lesion = None
             if self.lesion is not None:
@@ -351,21 +426,34 @@ class Grid:
                 native=native,
                 first=steppers.first_slice(native, covered, lesion),
                 layout=planes.choose_layout(mask, affine),
+                area=_draw_area(mask, affine, synthesised),
             )
         return self._views
 
-    def _synthesised_part(self, mask: Mask) -> Mask:
-        """The brain without the slices that no target covers; the whole brain if all are bare.
+    def _synthesised_slices(self, mask: Mask) -> Mask:
+        """Which axial slices hold synthesised voxels in the brain, of any target; (Z,).
 
-        It is the same for all targets of a grid, so that they can share the sheets of their
+        They are the same for all targets of a grid, so that they can share the sheets of their
         sources.
         """
-        synthesised = np.zeros(mask.shape[2], dtype=bool)
+        found = np.zeros(mask.shape[2], dtype=bool)
         for derivative in self.synth.values():
             with suppress(*UNDRAWABLE):
-                synthesised |= (self._volumes.load(derivative) != 0).any(axis=(0, 1))
-        covered = mask & synthesised
-        return covered if covered.any() else mask
+                found |= figures.covered_mask(self._volumes.load(derivative), mask).any(axis=(0, 1))
+        return found
+
+
+def _draw_area(mask: Mask, affine: npt.NDArray[np.float64], synthesised: Mask) -> Drawing | None:
+    """Draw the area curve of a grid on which something was synthesised."""
+    slices = np.flatnonzero(mask.any(axis=(0, 1)))
+    if not synthesised.any() or len(slices) < 2:
+        return None
+    within = np.arange(slices[0], slices[-1] + 1)
+    zooms = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    areas = mask[:, :, within].sum(axis=(0, 1)) * zooms[0] * zooms[1] / 100
+    middle = [float(np.flatnonzero(mask.any(axis=axes)).mean()) for axes in ((1, 2), (0, 2))]
+    heights = [float((affine @ [*middle, z, 1.0])[2]) for z in within]
+    return charts.area_chart(heights, areas.tolist(), synthesised[within].tolist(), _THRESHOLD_CM2)
 
 
 @contextmanager

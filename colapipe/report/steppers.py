@@ -104,10 +104,9 @@ def plan_budget(sessions: list[SessionFiles], total: int = PAGE_BYTES) -> Budget
     for files in sessions:
         for space in files.spaces:
             scans, made = files.preproc.get(space, {}), files.synth.get(space, {})
-            if made:
-                greys += len(scans) + len(made)
-                maps += len(made.keys() & scans.keys())
-                maps += len(made.keys() & files.std.get(space, {}).keys())
+            greys += len(scans) + len(made)
+            maps += len(made.keys() & scans.keys())
+            maps += len(made.keys() & files.std.get(space, {}).keys())
     return Budget(greys, maps, total)
 
 
@@ -196,7 +195,7 @@ def webp(pixels: Bytes, alt: str, most_bytes: int) -> Picture:
     image = Image.fromarray(pixels).convert("RGB")
     for quality in _QUALITIES:
         buffer = io.BytesIO()
-        image.save(buffer, "WEBP", quality=quality, method=4)
+        image.save(buffer, "WEBP", quality=quality, method=2)
         if buffer.tell() <= most_bytes:
             break
     height, width = pixels.shape

@@ -10,6 +10,7 @@ import pytest
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from PIL import Image, ImageDraw
 
+from colapipe.anatomy.intensity import normalise
 from colapipe.report import figures
 from colapipe.report.figures import Strip, View
 
@@ -133,15 +134,14 @@ def test_a_four_dimensional_image_is_refused_unless_it_has_one_volume() -> None:
 def test_the_error_is_exactly_zero_where_both_are_equal() -> None:
     mask = marked_head()[0]
     truth = np.random.default_rng(1).random(SHAPE) * 800
-    assert not figures.error_map(truth, truth, mask).any()
+    shown = normalise(truth, mask)[0]
+    assert not figures.error_map(shown, truth, mask).any()
     # Arbitrary units: a gain and an offset are no error.
-    assert figures.error_map(2 * truth + 30, truth, mask).max() == pytest.approx(0, abs=1e-5)
-    wrong = truth.copy()
-    wrong[10, 10, 5] += 400
-    # One voxel does not move the percentiles, so the others stay equal.
-    error = figures.error_map(np.clip(wrong, 0, truth.max()), truth, mask)
-    assert error[10, 10, 5] > 0.1
-    assert not error[mask == 0].any()
+    assert figures.error_map(shown, 2 * truth + 30, mask).max() == pytest.approx(0, abs=1e-5)
+    shown[10, 10, 5] += 0.5
+    error = figures.error_map(shown, truth, mask)
+    assert error[10, 10, 5] == pytest.approx(0.5)
+    assert np.count_nonzero(error) == 1
 
 
 def test_slices_that_were_not_synthesised_are_left_out_of_the_comparison() -> None:
