@@ -18,14 +18,21 @@ os.environ["NIPYPE_NO_ET"] = "1"
 
 import dataclasses
 import hashlib
+import importlib.util
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from filelock import FileLock
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 # A shell that runs the tests in the background may have told them, and so all that they start, to
 # ignore Ctrl-C.
@@ -73,10 +80,17 @@ def _missing_slurm() -> str | None:
     return None
 
 
+def _find_chromium() -> str | None:
+    return next((found for name in CHROMIUM_NAMES if (found := shutil.which(name))), None)
+
+
 def _missing_chromium() -> str | None:
-    if any(shutil.which(name) for name in CHROMIUM_NAMES):
+    for module in ("playwright", "axe_playwright_python"):
+        if importlib.util.find_spec(module) is None:
+            return f"no {module}: pip install 'colapipe[test]'"
+    if _find_chromium() or (os.geteuid() == 0 and shutil.which("apt-get")):
         return None
-    return f"no Chromium: none of {', '.join(CHROMIUM_NAMES)} in PATH"
+    return f"no Chromium: none of {', '.join(CHROMIUM_NAMES)} in PATH, and only root installs it"
 
 
 REQUIREMENTS = {
@@ -111,6 +125,123 @@ class Result:
 
     code: int
     text: str
+
+
+@pytest.fixture(scope="session")
+def install_packages() -> Callable[..., None]:
+    """Install Debian packages as root, or skip the test with what stood in the way."""
+
+    def install(*packages: str) -> None:
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        wait = ("-o", "DPkg::Lock::Timeout=300")
+        # Tests in other processes want the same, and apt-get does not wait for all of its locks.
+        with FileLock(Path(tempfile.gettempdir()) / "colapipe-tests-apt.lock"):
+            for command in (
+                ["apt-get", *wait, "update", "-qq"],
+                ["apt-get", *wait, "install", "-qq", "--no-install-recommends", *packages],
+            ):
+                done = subprocess.run(command, capture_output=True, text=True, env=environment)
+                if done.returncode != 0:
+                    reason = done.stderr.strip()[-300:]
+                    pytest.skip(f"{packages[0]} cannot be installed: {reason}")
+
+    return install
+
+
+@pytest.fixture(scope="session")
+def browser(install_packages: Callable[..., None]) -> Iterator[Browser]:
+    """The machine's Chromium without a window; for tests marked ``chromium``."""
+    from playwright.sync_api import sync_playwright
+
+    if _find_chromium() is None:
+        install_packages("chromium", "fonts-dejavu-core")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(
+            executable_path=_find_chromium(),
+            # Chromium does not run as root in its sandbox; containers have a small /dev/shm.
+            args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"],
+        )
+        yield started
+        started.close()
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenPage:
+    """A page opened from the file system, without a network.
+
+    Attributes
+    ----------
+    page : Page
+        As Playwright drives it.
+    problems : list of str
+        What a clean page has none of: errors and warnings of the console, scripts that failed, and
+        requests for anything but the page itself.
+    """
+
+    page: Page
+    problems: list[str]
+
+    def undecoded(self) -> list[str]:
+        """Descriptions of the images that do not decode."""
+        found = self.page.evaluate(
+            """() => Promise.all([...document.images].map(
+                image => image.decode().then(() => null, () => image.alt || "no alt")))"""
+        )
+        return [alt for alt in found if alt is not None]
+
+    def too_wide(self) -> int:
+        """Pixels by which the page is wider than its window."""
+        return int(
+            self.page.evaluate(
+                "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+            )
+        )
+
+    def accessibility(self) -> list[str]:
+        """Serious and critical findings of axe-core, each with the elements it is about."""
+        from axe_playwright_python.sync_playwright import Axe
+
+        violations = Axe().run(self.page).response["violations"]
+        return [
+            f"{entry['id']}: {entry['help']}: {[node['html'][:200] for node in entry['nodes']]}"
+            for entry in violations
+            if entry["impact"] in ("serious", "critical")
+        ]
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Callable[..., OpenPage]]:
+    """Open a file in a window of its own; options are those of ``Browser.new_context``."""
+    contexts = []
+
+    def open_file(path: Path, width: int = 1440, height: int = 900, **options: Any) -> OpenPage:
+        viewport = {"width": width, "height": height}
+        # Set explicitly, whatever the machine says.
+        options = {"color_scheme": "light", "reduced_motion": "no-preference", **options}
+        context = browser.new_context(viewport=viewport, offline=True, **options)
+        contexts.append(context)
+        page = context.new_page()
+        problems: list[str] = []
+        uri = path.resolve().as_uri()
+
+        def note_request(request: Any) -> None:
+            if request.url != uri and not request.url.startswith(("data:", "blob:")):
+                problems.append(f"request: {request.url}")
+
+        def note_message(message: Any) -> None:
+            if message.type in ("error", "warning"):
+                problems.append(f"{message.type}: {message.text}")
+
+        page.on("request", note_request)
+        page.on("console", note_message)
+        page.on("pageerror", lambda error: problems.append(f"script: {error}"))
+        page.on("dialog", lambda dialog: (problems.append("dialog"), dialog.dismiss()))
+        page.goto(uri)
+        return OpenPage(page, problems)
+
+    yield open_file
+    for context in contexts:
+        context.close()
 
 
 @pytest.fixture(scope="session")

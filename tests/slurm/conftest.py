@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "slurm-wlm-basic-plugins", "munge")
 PIDS = ("slurmd.pid", "slurmctld.pid", "munged.pid")
@@ -103,12 +102,13 @@ def until() -> Callable[[Callable[[], object], float, str], None]:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
+def cluster(install_packages: Callable[..., None]) -> Iterator[Cluster]:
     """A SLURM that takes jobs, on its own or the machine's."""
     if os.environ.get("COLAPIPE_TEST_SLURM"):
         yield Cluster()
         return
-    install()
+    if not all(map(shutil.which, ("slurmctld", "slurmd", "munged"))):
+        install_packages(*PACKAGES)
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
     gpus = make_gpus(folder)
     before = os.environ.get("SLURM_CONF")
@@ -122,23 +122,6 @@ def cluster() -> Iterator[Cluster]:
         if before is not None:
             os.environ["SLURM_CONF"] = before
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def install() -> None:
-    """Install SLURM, or skip the test with what stood in the way."""
-    if shutil.which("slurmctld") and shutil.which("slurmd") and shutil.which("munged"):
-        return
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    wait = ("-o", "DPkg::Lock::Timeout=300")
-    # Tests in other processes want the same, and apt-get does not wait for all of its locks.
-    with FileLock(Path(tempfile.gettempdir()) / "colapipe-tests-apt.lock"):
-        for command in (
-            ["apt-get", *wait, "update", "-qq"],
-            ["apt-get", *wait, "install", "-qq", "--no-install-recommends", *PACKAGES],
-        ):
-            done = subprocess.run(command, capture_output=True, text=True, env=environment)
-            if done.returncode != 0:
-                pytest.skip(f"SLURM cannot be installed: {done.stderr.strip()[-300:]}")
 
 
 def make_gpus(folder: Path) -> int:
