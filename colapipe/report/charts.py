@@ -29,6 +29,8 @@ _LETTER = 7.0
 # Weights that differ by less say nothing.
 _EVEN = 0.1
 _NO_TURN = Markup("")
+# Share of voxels in the darkest bin that anatomy does not explain.
+_MUCH_BLACK = 0.05
 # Groups of voxels, from the least to the most uncertain.
 _GROUPS = 10
 
@@ -276,6 +278,10 @@ def histogram_chart(
             words += remarks
     else:
         remarks.append(f"The model says nothing of how {_plain(label)} looked in its training.")
+    if found[0] > _MUCH_BLACK:
+        black = f"{100 * found[0]:.0f} % of the brain's voxels are black: a part may lie outside "
+        remarks.append(f"{black}the field of view.")
+        words.append(remarks[-1])
     if truth is not None:
         chart.curve(middles, 100 * truth, INK, 1.5)
         key.append((f"real {label}", INK))

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from colapipe.anatomy.intensity import normalise
 from colapipe.bids.outputs import Derivative, SessionFiles
 from colapipe.contrasts import CONTRASTS
+from colapipe.quality.arrays import has_data
 from colapipe.quality.histograms import TrainingRange, histogram
 from colapipe.report import charts, figures, planes, registration, steppers
 from colapipe.report.figures import Floats, Strip, View
@@ -27,6 +28,8 @@ from colapipe.slices import CROP_SIZE, MIN_FRACTION, SPACING
 MAP_PERCENTILE = 99.5
 # Voxels are many: so many tell how uncertainty and error go together.
 _ENOUGH_VOXELS = 200_000
+# Share of the brain without data in a real scan.
+_WORTH_SAYING = 0.01
 _THRESHOLD_CM2 = MIN_FRACTION * (CROP_SIZE * SPACING) ** 2 / 100
 
 Values = npt.NDArray[np.float32] | npt.NDArray[np.float64]
@@ -97,14 +100,14 @@ class Figure:
         )
 
     def histograms(self, ranges: Mapping[str, TrainingRange]) -> list[Drawing]:
-        """Return the intensities of the synthesised image and of its sources.
+        """Return the intensities of the synthesised image, over those of the real scan if known.
 
         Parameters
         ----------
         ranges : mapping of str to TrainingRange
             Of the model's training data, by contrast; those that are known.
         """
-        drawings = [
+        return [
             charts.histogram_chart(
                 contrast,
                 shares,
@@ -113,11 +116,6 @@ class Figure:
                 real=self.acquired.get(contrast),
             )
             for contrast, shares in self.made.items()
-        ]
-        return drawings + [
-            charts.histogram_chart(contrast, shares, ranges.get(contrast))
-            for contrast, shares in self.acquired.items()
-            if contrast not in self.made
         ]
 
     @property
@@ -218,8 +216,9 @@ class Grid:
                 std = self._add_uncertainty(figure, contrast, high - low, covered)
             self._add_weights(figure, contrast)
             if error is not None and std is not None:
-                step = math.ceil(len(error) / _ENOUGH_VOXELS)
-                figure.charts.append(charts.reliability_chart(contrast, std[::step], error[::step]))
+                known = np.flatnonzero(np.isfinite(error))
+                known = known[:: math.ceil(len(known) / _ENOUGH_VOXELS)]
+                figure.charts.append(charts.reliability_chart(contrast, std[known], error[known]))
         return figure
 
     def scans(self) -> Figure:
@@ -255,6 +254,19 @@ class Grid:
                         registration.compare(reference, edges, moved, self.space, contrast)
                     )
         return found
+
+    def histograms(self, ranges: Mapping[str, TrainingRange]) -> list[Drawing]:
+        """Return the intensities of the acquired scans that were drawn, in their order.
+
+        Parameters
+        ----------
+        ranges : mapping of str to TrainingRange
+            Of the model's training data, by contrast; those that are known.
+        """
+        return [
+            charts.histogram_chart(contrast, self._scans[contrast].histogram, ranges.get(contrast))
+            for contrast in by_preference(self._scans, first=self.space)
+        ]
 
     def area(self) -> Drawing | None:
         """Brain area of each slice, and which were synthesised; None if none was."""
@@ -306,11 +318,24 @@ class Grid:
     def _add_error(
         self, figure: Figure, contrast: str, shown: Floats, covered: Mask
     ) -> Values | None:
-        """Add the error against the real scan; return it in the brain, if it could be drawn."""
+        """Add the error against the real scan, if it can be drawn.
+
+        Return its values in the brain, NaN where the real scan has no data.
+        """
         with _or_said(figure, f"The error of {contrast}"):
             truth = self._volumes.load(self.preproc[contrast])
             error = figures.error_map(shown, truth, covered)
-            return self._add_map(figure, "Error", "|synth - real|", error, covered)
+            known = has_data(truth[covered])
+            missing = 1 - known.mean()
+            if missing > _WORTH_SAYING:
+                figure.remarks.append(
+                    f"In {100 * missing:.0f} % of the brain the real {contrast} holds no data (its "
+                    "field of view may be cut). What the error map shows there is no error, and "
+                    "is left out of the numbers below."
+                )
+            values = error[covered]
+            self._add_map(figure, "Error", "|synth - real|", error, covered, values[known])
+            return np.where(known, values, np.float32(np.nan))
         return None
 
     def _add_uncertainty(
@@ -328,18 +353,27 @@ class Grid:
             # Only a number may reach the lettering of a picture.
             note = f"SD, {samples} samples" if isinstance(samples, int) else "std. deviation"
             scaled = np.where(covered, std, 0).astype(np.float32) / np.float32(span)
-            values = self._add_map(figure, "Uncertainty", note, scaled, covered)
+            values = scaled[covered]
+            self._add_map(figure, "Uncertainty", note, scaled, covered, values)
             figure.remarks.append(interval_in_words(sidecar))
             return values
         return None
 
     def _add_map(
-        self, figure: Figure, label: str, note: str, values: Floats, inside: Mask
-    ) -> Values:
-        """Add a map whose colour scale is settled when all maps of the page are known."""
-        brain = values[inside]
-        if not np.isfinite(brain).all():
-            raise ValueError("it holds NaN or infinite values")
+        self,
+        figure: Figure,
+        label: str,
+        note: str,
+        values: Floats,
+        inside: Mask,
+        brain: Values,
+    ) -> None:
+        """Add a map whose colour scale is settled when all maps of the page are known.
+
+        ``brain`` holds the values that the numbers and the scale are made of.
+        """
+        if brain.size == 0 or not np.isfinite(values[inside]).all():
+            raise ValueError("it holds no numbers, or NaN, or infinite values")
         views = self._views_for("")
         top = float(np.percentile(brain, MAP_PERCENTILE))
         figure.map_tops.append(top)
@@ -355,7 +389,6 @@ class Grid:
         alt = words + _in_words(views.native)
         drawn, ring = steppers.map_tiles(values, inside, views.native)
         self._add_panel(figure, MapPanel(label, note, alt, drawn, ring, views.native))
-        return brain
 
     def _add_weights(self, figure: Figure, contrast: str) -> None:
         """Add the auto-weights of the sources, if the sidecar tells them."""

@@ -175,11 +175,14 @@ def test_a_synthesis_brings_its_charts(derivatives: Any) -> None:
         weights.alt == "Mean weight of each source of the synthesised T2w, from 0 to 2: T1w 1.20."
     )
     assert reliability.title == "Uncertainty and error of T2w"
-    assert [chart.title for chart in figure.histograms({"FLAIR": training()})] == [
-        "Intensities of SYNTHETIC T2w",
-        "Intensities of T1w",
-        "Intensities of FLAIR",
+    (made_of,) = figure.histograms({"FLAIR": training()})
+    assert made_of.title == "Intensities of SYNTHETIC T2w"
+    assert "The real scan has mean" in made_of.alt
+    ranges = grid.histograms({"FLAIR": training()})
+    assert [chart.title for chart in ranges] == [
+        f"Intensities of {contrast}" for contrast in ("T1w", "T2w", "FLAIR")
     ]
+    assert ["participants" in str(chart.svg) for chart in ranges] == [False, False, True]
     area = grid.area()
     assert area is not None
     # Slices are 5 mm apart, and the first lies at -40 mm.
@@ -193,3 +196,19 @@ def test_without_a_synthesis_there_is_no_area_curve(derivatives: Any) -> None:
     grid = Grid(read_session(None, derivatives.anat()), "T1w", 150, False)
     assert grid.area() is None
     assert [panel.label for panel in grid.scans().panels] == ["T1w"]
+
+
+def test_what_the_real_scan_does_not_hold_is_no_error(derivatives: Any) -> None:
+    derivatives.scans("T1w", "T2w")
+    made = derivatives.scan / derivatives.scan.max() * 1000
+    derivatives.synthesis("T2w", ["T1w"], image=made, std=derivatives.mask * 20.0)
+    cut = np.array(2 * derivatives.scan, dtype=np.float32)
+    cut[:, :12] = 0
+    derivatives.write("space-T1w_desc-preproc_T2w", cut, {"SkullStripped": True})
+    grid = Grid(read_session(None, derivatives.anat()), "T1w", 150, False)
+    figure = grid.synthesis("T2w")
+    share = round(100 * derivatives.mask[:, :12].sum() / derivatives.mask.sum())
+    assert any(f"In {share} % of the brain the real T2w holds no data" in r for r in figure.remarks)
+    whole, shown = figure.map_tops[0], np.nanmax(figure.panels[-2].tiles)  # type: ignore[union-attr]
+    assert whole < 0.7 * shown
+    assert any(f"{share} % of the brain's voxels are black" in c.alt for c in grid.histograms({}))
