@@ -3,7 +3,8 @@
 ::
 
     {"format_version": 1,
-     "histograms": {CONTRAST: {"participants", "limit", "low", "mean", "high"}}}
+     "histograms": {CONTRAST: {"participants", "limit", "low", "mean", "high"}},
+     "self_check": {"slices", "sets": {"T1w+T2w": {"T1w": {...}, "T2w": {...}}}}}
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from typing import Any
 
 from colapipe.contrasts import CONTRASTS
 from colapipe.quality.histograms import TrainingRange
+from colapipe.quality.lights import SelfCheckLimits
 
 KEY = "quality"
 FORMAT_VERSION = 1
+
+_AGAIN = "Calibrate it again."
 
 
 class QualityError(ValueError):
@@ -31,15 +35,18 @@ class Quality:
     ----------
     histograms : dict of TrainingRange
         By contrast.
+    self_check : SelfCheckLimits
     """
 
     histograms: Mapping[str, TrainingRange] = field(default_factory=dict)
+    self_check: SelfCheckLimits = field(default_factory=SelfCheckLimits)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a checkpoint's metadata holds under ``quality``."""
         return {
             "format_version": FORMAT_VERSION,
             "histograms": {name: entry.to_dict() for name, entry in self.histograms.items()},
+            "self_check": self.self_check.to_dict(),
         }
 
 
@@ -60,29 +67,36 @@ def read_quality(metadata: Mapping[str, Any]) -> Quality | None:
     if content is None:
         return None
     if not isinstance(content, dict):
-        raise QualityError(f"the model's {KEY!r} must be a JSON object. Calibrate it again.")
+        raise QualityError(f"the model's {KEY!r} must be a JSON object. {_AGAIN}")
     if content.get("format_version") != FORMAT_VERSION:
         raise QualityError(
             f"the model's {KEY!r} has format version {content.get('format_version')!r}; this "
-            f"colapipe reads version {FORMAT_VERSION}. Calibrate it again."
+            f"colapipe reads version {FORMAT_VERSION}. {_AGAIN}"
         )
-    return Quality(histograms=_entries(content, "histograms", TrainingRange.from_dict))
+    checks = content.get("self_check")
+    if checks is not None and not isinstance(checks, dict):
+        raise QualityError(f"the model's '{KEY}.self_check' must be a JSON object. {_AGAIN}")
+    try:
+        limits = SelfCheckLimits() if checks is None else SelfCheckLimits.from_dict(checks)
+    except ValueError as error:
+        raise QualityError(f"the model's '{KEY}.self_check': {error}. {_AGAIN}") from error
+    return Quality(_entries(content, "histograms", TrainingRange.from_dict), limits)
 
 
 def _entries(content: Mapping[str, Any], key: str, read: Any) -> dict[str, Any]:
     """Read one entry for each contrast; errors name the entry."""
     entries = content.get(key, {})
     if not isinstance(entries, dict):
-        raise QualityError(f"the model's '{KEY}.{key}' must be a JSON object. Calibrate it again.")
+        raise QualityError(f"the model's '{KEY}.{key}' must be a JSON object. {_AGAIN}")
     found = {}
     for name, entry in entries.items():
         where = f"the model's '{KEY}.{key}.{name}'"
         if name not in CONTRASTS:
-            raise QualityError(f"{where}: {name!r} is not a contrast. Calibrate it again.")
+            raise QualityError(f"{where}: {name!r} is not a contrast. {_AGAIN}")
         if not isinstance(entry, dict):
-            raise QualityError(f"{where} must be a JSON object. Calibrate it again.")
+            raise QualityError(f"{where} must be a JSON object. {_AGAIN}")
         try:
             found[name] = read(entry)
         except ValueError as error:
-            raise QualityError(f"{where}: {error}. Calibrate it again.") from error
+            raise QualityError(f"{where}: {error}. {_AGAIN}") from error
     return found

@@ -1,0 +1,169 @@
+"""The self-check: each contrast is synthesised from the others and compared with the real scan.
+
+No truth is needed for the contrast that is missing. What is compared are volumes (X, Y, Z) on the
+model grid, in [0, 1]; the synthesised ones exist in a few axial slices. What the numbers mean for a
+scan is judged in :mod:`colapipe.quality.lights`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from colapipe.contrasts import CONTRASTS
+from colapipe.evaluation import metrics
+from colapipe.quality.pose import differences, fit_pose
+
+SLICES = 12
+"""Slices that a self-check synthesises; thresholds hold for this number."""
+
+STEPS, SAMPLES = 1, 1
+"""Of a self-check's syntheses."""
+
+_MIDDLE = (0.15, 0.85)  # beyond, there is little brain in a slice
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A real scan and its synthesis from the other contrasts.
+
+    Attributes
+    ----------
+    real, synthetic : ndarray, (X, Y, Z), in [0, 1]
+    mask : ndarray of bool, (X, Y, Z)
+        The brain, as another contrast shows it.
+    slices : tuple of int
+        Those that were synthesised.
+    sources : tuple of str
+        What it was synthesised from.
+    """
+
+    real: npt.NDArray[Any]
+    synthetic: npt.NDArray[Any]
+    mask: npt.NDArray[np.bool_]
+    slices: tuple[int, ...]
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Measures:
+    """How well the real scan of a contrast and its synthesis fit each other.
+
+    Attributes
+    ----------
+    sources : tuple of str
+    psnr_fitted, ssim_fitted : float
+        In the brain, after the best gain and offset.
+    correlation : float
+        Pearson's, over the brain's voxels.
+    asymmetry : float
+        Correlation of the differences between left and right: -1 for a mirrored scan.
+    turn, shift, displacement : float
+        How far the real scan must be moved to fit best, in degrees, mm, and mm on average over
+        the brain. NaN where no place is found.
+    exchange : dict of float
+        For each other contrast: by how much the two scans fit their own syntheses better than
+        each other's, in Fisher's z. Negative where they seem to have each other's name.
+    """
+
+    sources: tuple[str, ...]
+    psnr_fitted: float
+    ssim_fitted: float
+    correlation: float
+    asymmetry: float
+    turn: float
+    shift: float
+    displacement: float
+    exchange: Mapping[str, float] = field(default_factory=dict)
+
+
+def spread_slices(with_brain: Sequence[int], count: int = SLICES) -> list[int]:
+    """Return slices spread evenly over the middle of the brain, without its top and bottom.
+
+    Parameters
+    ----------
+    with_brain : sequence of int
+        Slices with any brain, from inferior to superior.
+    count : int
+        How many to return; all of the middle, if there are no more.
+    """
+    places = np.linspace(*_MIDDLE, count) * (len(with_brain) - 1)
+    return sorted({int(with_brain[round(place)]) for place in places}) if len(with_brain) else []
+
+
+def measure_session(pairs: Mapping[str, Pair]) -> dict[str, Measures]:
+    """Compare all contrasts of a session with their syntheses.
+
+    Parameters
+    ----------
+    pairs : dict of Pair
+        By contrast, all on one grid.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, or a mask is empty in the slices.
+    """
+    exchange = _exchange(pairs)
+    return {name: _measure(pair, exchange[name]) for name, pair in pairs.items()}
+
+
+def _measure(pair: Pair, exchange: Mapping[str, float]) -> Measures:
+    """Compare one contrast with its synthesis."""
+    chosen = list(pair.slices)
+    inside = pair.mask[:, :, chosen]
+    if not inside.any():
+        raise ValueError("the brain mask has no voxel in the slices that were synthesised")
+    real = np.where(pair.mask, pair.real, 0.0).astype(np.float64)
+    synthetic = np.where(pair.mask, pair.synthetic, 0.0).astype(np.float64)
+    r, s = real[:, :, chosen], synthetic[:, :, chosen]
+    fitted = metrics.apply_gain_offset(s, *metrics.fit_gain_offset(s, r, inside), inside)
+    pose = fit_pose(real, synthetic, pair.mask, chosen)
+    return Measures(
+        sources=pair.sources,
+        psnr_fitted=metrics.psnr(fitted, r, inside),
+        ssim_fitted=metrics.ssim(fitted, r, inside),
+        correlation=correlation(r[inside], s[inside]),
+        asymmetry=correlation(
+            differences(real, pair.mask, chosen), differences(synthetic, pair.mask, chosen)
+        ),
+        turn=pose.turn,
+        shift=pose.shift,
+        displacement=pose.displacement,
+        exchange=exchange,
+    )
+
+
+def _exchange(pairs: Mapping[str, Pair]) -> dict[str, dict[str, float]]:
+    """Return for each two contrasts by how much their names fit better than exchanged ones."""
+    found: dict[str, dict[str, float]] = {name: {} for name in pairs}
+
+    def alike(real: str, synthetic: str) -> float:
+        pair = pairs[synthetic]
+        inside = pair.mask[:, :, list(pair.slices)]
+        one = pairs[real].real[:, :, list(pair.slices)][inside]
+        return fisher(correlation(one, pair.synthetic[:, :, list(pair.slices)][inside]))
+
+    for a, b in combinations([name for name in CONTRASTS if name in pairs], 2):
+        margin = alike(a, a) + alike(b, b) - alike(a, b) - alike(b, a)
+        found[a][b] = found[b][a] = margin
+    return found
+
+
+def correlation(one: npt.ArrayLike, other: npt.ArrayLike) -> float:
+    """Return Pearson's correlation of two lists of numbers; 0 where one of them is constant."""
+    x, y = np.asarray(one, dtype=np.float64), np.asarray(other, dtype=np.float64)
+    x, y = x - x.mean(), y - y.mean()
+    size = math.sqrt(float(x @ x) * float(y @ y))
+    return float(x @ y) / size if size > 0 else 0.0
+
+
+def fisher(r: float) -> float:
+    """Return Fisher's z of a correlation, which has about the same spread everywhere."""
+    return math.atanh(min(max(r, -0.999), 0.999))
