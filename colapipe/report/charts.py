@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,8 @@ from markupsafe import Markup
 
 from colapipe.quality.histograms import TrainingRange, move
 from colapipe.report.parts import Drawing
+
+Numbers = Sequence[float] | npt.NDArray[Any]
 
 INK = "var(--ink, #1a2027)"
 SOFT = "var(--soft, #515c68)"
@@ -79,9 +82,9 @@ class _Chart:
 
     def area(
         self,
-        x: Sequence[float],
-        low: Sequence[float],
-        high: Sequence[float],
+        x: Numbers,
+        low: Numbers,
+        high: Numbers,
         fill: str,
         opacity: float,
     ) -> None:
@@ -96,8 +99,8 @@ class _Chart:
 
     def curve(
         self,
-        x: Sequence[float],
-        y: Sequence[float],
+        x: Numbers,
+        y: Numbers,
         colour: str,
         width: float = 2,
         dashes: str = "",
@@ -176,9 +179,9 @@ class _Chart:
 
 
 def area_chart(
-    heights_mm: Sequence[float],
-    areas_cm2: Sequence[float],
-    synthesised: Sequence[bool],
+    heights_mm: Numbers,
+    areas_cm2: Numbers,
+    synthesised: Sequence[bool] | npt.NDArray[np.bool_],
     threshold_cm2: float,
 ) -> Drawing:
     """Draw how much brain each axial slice holds, and which slices were synthesised.

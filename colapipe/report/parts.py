@@ -37,8 +37,9 @@ class Drawing:
     title, alt : str
         ``alt`` says what can be read from it, numbers included.
     svg : Markup
-        One ``<svg>`` element whose texts are escaped; colours are ``currentColor`` or the page's
-        custom properties (``var(--ink)``, ``var(--soft)``, ``var(--line)``, ``var(--accent)``).
+        One ``<svg role="img">`` whose ``aria-label`` is ``alt`` and whose texts are escaped;
+        colours are the page's custom properties ``--ink``, ``--soft``, ``--line``, ``--accent`` and
+        ``--synth``, with values of their own for where the drawing stands alone.
     remarks : list of str
         Said under it.
     """
@@ -87,7 +88,7 @@ class Panel:
         To be marked SYNTHETIC.
     sheet : Picture
         Its tiles are at voxel resolution, square in millimetres, anterior up, the patient's left
-        on the left.
+        on the left. No letters are in its pixels: the page writes L and R beside it.
     """
 
     label: str

@@ -486,7 +486,7 @@ def _draw_area(mask: Mask, affine: npt.NDArray[np.float64], synthesised: Mask) -
     areas = mask[:, :, within].sum(axis=(0, 1)) * zooms[0] * zooms[1] / 100
     middle = [float(np.flatnonzero(mask.any(axis=axes)).mean()) for axes in ((1, 2), (0, 2))]
     heights = [float((affine @ [*middle, z, 1.0])[2]) for z in within]
-    return charts.area_chart(heights, areas.tolist(), synthesised[within].tolist(), _THRESHOLD_CM2)
+    return charts.area_chart(heights, areas, synthesised[within], _THRESHOLD_CM2)
 
 
 @contextmanager

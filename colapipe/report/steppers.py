@@ -26,6 +26,8 @@ PAGE_BYTES = 6_000_000
 """For the sheets of a whole page, before they become text (which takes a third more)."""
 
 MOST_SLICES = 32
+# A scan of thick slices is shown whole, where the bytes allow it.
+_WHOLE = 40
 _FEWEST_SLICES = 8
 # A slice is worth stepping to where the brain covers at least this share of its largest slice.
 _MIN_AREA = 0.05
@@ -137,8 +139,8 @@ def native_view(covered: npt.ArrayLike, affine: npt.NDArray[np.float64], budget:
     size = np.minimum(np.rint(size), _LONGEST_EDGE)
     areas = inside.sum(axis=(0, 1))
     worth = np.flatnonzero(areas >= max(1, _MIN_AREA * areas.max()))
-    count = int(np.clip(budget.pixels // size.prod(), _FEWEST_SLICES, MOST_SLICES))
-    count = min(count, len(worth))
+    wanted = len(worth) if len(worth) <= _WHOLE else MOST_SLICES
+    count = min(wanted, max(_FEWEST_SLICES, int(budget.pixels // size.prod())))
     too_large = size.prod() * count / budget.pixels
     if too_large > 1:
         size = np.maximum(1, np.floor(size / math.sqrt(too_large)))
