@@ -22,8 +22,15 @@ train() { # NAME MINUTES OPTIONS...
     local name=$1 minutes=$2
     shift 2
     [ -f "$RUNS/$name/done" ] && return
+    # How many iterations a plan allows depends on how busy the machine was when it was made: other
+    # seeds of a network get as many as the first.
+    local budget=(--cpu-minutes "$minutes") planned
+    if [[ $name =~ -[1-9]$ ]]; then
+        planned=$(sed -n 's/ iterations, about.*//p' "$RUNS/${name%-*}-0.log" | head -n 1)
+        budget=(--iterations "$planned")
+    fi
     colapipe-model train --data "${DATA[@]}" --cache "$RUNS/slices" --out "$RUNS/$name" \
-        --split $SPLITS/cola-tiny.json --name "$name" --cpu-minutes "$minutes" --batch-size 4 \
+        --split $SPLITS/cola-tiny.json --name "$name" "${budget[@]}" --batch-size 4 \
         --precision bfloat16 --save-every 500 "$@" >> "$RUNS/$name.log" 2>&1 && touch "$RUNS/$name/done"
 }
 
@@ -77,3 +84,4 @@ for seed in 0 1 2; do
         "$(model "no-awa-$seed")" "$(model "no-scf-$seed")" \
         --reference "whole-$seed" "${FOUR[@]}" --out "$RUNS/ablation-$seed"
 done
+python benchmarks/ablation_table.py "$RUNS"/ablation-{0,1,2} > "$RUNS/ablations.md"
