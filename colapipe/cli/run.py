@@ -175,7 +175,7 @@ def _export(settings: Settings, plans: Sequence[SessionPlan], screen: Screen) ->
 
 def _gather(settings: Settings) -> int:
     """Carry out the group level."""
-    from colapipe.group import write_group_table
+    from colapipe.group import write_group
 
     path = settings.out_dir / "dataset_description.json"
     if not path.is_file():
@@ -184,11 +184,15 @@ def _gather(settings: Settings) -> int:
             "level. Make that run first, or check the second argument."
         )
     screen = Screen(settings.verbosity)
-    table, count, problems = write_group_table(settings.out_dir)
-    for problem in problems:
+    written = write_group(settings.out_dir)
+    for problem in written.group.problems:
         screen.warn(problem)
-    screen.say(f"written: {table}, {count} synthesised contrast(s)")
-    return 1 if problems else 0
+    made = sum(row.get("synthetic") == "true" for row in written.group.rows)
+    screen.say(
+        f"written: {written.table}, {len(written.group.rows)} row(s), {made} of synthetic images"
+    )
+    screen.say(f"written: {written.page}")
+    return 1 if written.group.problems else 0
 
 
 def choose_engine(wanted: str) -> tuple[str, str]:

@@ -1,0 +1,249 @@
+"""Gather the quality numbers of all participants into one table, from what their runs have left."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from colapipe.bids.names import contrast_of, parse_name
+from colapipe.bids.outputs import Derivative, SessionFiles, read_session, session_folders
+from colapipe.bids.reader import labels_in, read_json
+from colapipe.contrasts import CONTRASTS
+from colapipe.evaluation.scores import SCORE_COLUMNS
+from colapipe.quality.columns import COLUMNS
+from colapipe.quality.table import WARNINGS
+
+SELFCHECK = "selfcheck_"
+"""How the columns of the self-check begin in the table of the group."""
+
+SCORES = (
+    *("psnr", "mae", "nmse", "ssim"),
+    *("psnr_fitted", "mae_fitted", "nmse_fitted", "ssim_fitted"),
+)
+"""Columns of the scores against the real scan, in the brain."""
+
+_WHO: dict[str, dict[str, Any]] = {
+    "participant_id": SCORE_COLUMNS["participant_id"],
+    "session_id": SCORE_COLUMNS["session_id"],
+    "reference": {
+        "LongName": "Reference contrast",
+        "Description": "The scan on whose grid the image lies.",
+    },
+}
+
+MADE: dict[str, dict[str, Any]] = {
+    "sources": SCORE_COLUMNS["sources"],
+    "model": {"LongName": "Model", "Description": "Name of the model."},
+    "weights_sha256": {"LongName": "Weights", "Description": "SHA-256 of the model's weights."},
+    "sampler": {"LongName": "Sampler", "Description": "How the model was sampled."},
+    "steps": {"LongName": "Steps", "Description": "Sampling steps."},
+    "samples": {"LongName": "Samples", "Description": "Samples that were averaged."},
+}
+"""Columns that say how a synthetic image was made."""
+
+_FAILURE = {
+    "failure": {
+        "LongName": "Failure",
+        "Description": "What the participant's latest run failed with, on a row of its own; n/a "
+        "elsewhere.",
+    }
+}
+
+Row = dict[str, str]
+
+
+@dataclass
+class Group:
+    """The quality numbers of all participants.
+
+    Attributes
+    ----------
+    rows : list of dict
+        Text by column, for each participant, session, reference and contrast; what is not known
+        is absent. A failed participant has a row that holds nothing but the failure.
+    columns : dict
+        Every column in order, described as BIDS asks.
+    problems : list of str
+        Files that could not be read; their numbers are missing.
+    warnings : list of str
+        What the tables say about files that could not be measured.
+    """
+
+    rows: list[Row] = field(default_factory=list)
+    columns: dict[str, dict[str, Any]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def gather(out_dir: Path, failures: Mapping[str, Sequence[str]]) -> Group:
+    """Gather the tables of all participants of an output folder.
+
+    Parameters
+    ----------
+    out_dir : Path
+    failures : mapping
+        Participant label to what its latest run failed with.
+    """
+    group = Group()
+    selfcheck: dict[str, dict[str, Any]] = {}
+    for participant in sorted({*labels_in(out_dir, "sub"), *failures}):
+        who = {"participant_id": f"sub-{participant}"}
+        for message in failures.get(participant, ()):
+            group.rows.append({**who, "failure": cell(message)})
+        for session, folder in session_folders(out_dir, participant).items():
+            here = who | ({"session_id": f"ses-{session}"} if session else {})
+            try:
+                files = read_session(session, folder)
+            except OSError as err:
+                group.problems.append(f"{folder}: cannot be read ({err.strerror})")
+                continue
+            group.rows += [here | row for row in _Session(files, group, selfcheck).rows()]
+    group.columns = {
+        **_WHO,
+        **COLUMNS,
+        **selfcheck,
+        **MADE,
+        **{name: _score_column(name) for name in SCORES},
+        **_FAILURE,
+    }
+    return group
+
+
+def _score_column(name: str) -> dict[str, Any]:
+    described = SCORE_COLUMNS[name]
+    more = " In the brain; n/a where there is no real scan or --evaluate was not given."
+    return {**described, "Description": described["Description"] + more}
+
+
+class _Session:
+    """The tables of one session, joined by reference, contrast and whether it is synthetic."""
+
+    def __init__(
+        self, files: SessionFiles, group: Group, selfcheck: dict[str, dict[str, Any]]
+    ) -> None:
+        self.files, self.group, self.selfcheck = files, group, selfcheck
+        self.found: dict[tuple[str, str, bool], Row] = {}
+
+    def rows(self) -> list[Row]:
+        """Return a row for each image; acquired ones of a grid first."""
+        for table in self.files.quality:
+            self._add_quality(table)
+        for path in self.files.everything:
+            self._add_synthesis(path)
+        for table in self.files.scores:
+            self._add_scores(table)
+        for table in self.files.selfchecks:
+            self._add_selfcheck(table)
+        return [self.found[key] for key in sorted(self.found, key=_order)]
+
+    def _row(self, reference: str, contrast: str, synthetic: bool) -> Row:
+        row = {"synthetic": "true" if synthetic else "false"}
+        if reference:
+            row["reference"] = reference
+        return self.found.setdefault(
+            (reference, contrast, synthetic), row | {"contrast": cell(contrast)}
+        )
+
+    def _add_quality(self, table: Derivative) -> None:
+        for read in self._read(table, "contrast", "synthetic"):
+            synthetic = read["synthetic"].strip().lower() == "true"
+            row = self._row(_space(table), read["contrast"], synthetic)
+            row.update({name: read[name] for name in COLUMNS if name in read and name not in row})
+        sidecar, problem = read_json(table.path.with_suffix(".json"))
+        if problem is not None:
+            self.group.problems.append(problem)
+        said = sidecar.get(WARNINGS)
+        self.group.warnings += [cell(words) for words in (said if isinstance(said, list) else ())]
+
+    def _add_synthesis(self, path: Path) -> None:
+        if "_desc-synth_" not in path.name or path.suffix != ".json":
+            return
+        try:
+            name = parse_name(path.name)
+        except ValueError:
+            return
+        # What says that it is synthesised would make it no contrast.
+        entities = {key: value for key, value in name.values.items() if key != "desc"}
+        contrast = contrast_of(entities, name.suffix)
+        if contrast is None:
+            return
+        sidecar, problem = read_json(path)
+        if problem is not None:
+            self.group.problems.append(problem)
+            return
+        row = self._row(name.get("space") or "", contrast, True)
+        row.update({column: text for column, text in _made(sidecar).items() if text != "n/a"})
+
+    def _add_scores(self, table: Derivative) -> None:
+        for read in self._read(table, "target", "region"):
+            if read["region"] == "brain" and read.get("method", "model") == "model":
+                row = self._row(_space(table), read["target"], True)
+                row.update({name: read[name] for name in SCORES if name in read})
+
+    def _add_selfcheck(self, table: Derivative) -> None:
+        names: list[str] = []
+        for read in self._read(table, "contrast"):
+            row = self._row(_space(table), read.pop("contrast"), False)
+            row.update({SELFCHECK + name: text for name, text in read.items()})
+            names += read
+        described = read_json(table.path.with_suffix(".json"))[0]
+        for name in dict.fromkeys(names):
+            about = described.get(name)
+            about = about if isinstance(about, dict) else {"Description": "Not described."}
+            self.selfcheck.setdefault(SELFCHECK + name, about)
+
+    def _read(self, table: Derivative, *needed: str) -> Iterator[Row]:
+        """Yield the rows of a table as text, without ``n/a``; a problem if it is none."""
+        path = table.path
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                reader = csv.DictReader(file, delimiter="\t")
+                rows = list(reader)
+                missing = [name for name in needed if name not in (reader.fieldnames or ())]
+                if missing:
+                    raise ValueError(f"without the column {missing[0]}")
+        except (OSError, ValueError, csv.Error) as err:
+            self.group.problems.append(f"{path}: is not a table of this kind ({err})")
+            return
+        for row in rows:
+            texts = {name: cell(text) for name, text in row.items() if isinstance(name, str)}
+            yield {name: text for name, text in texts.items() if text != "n/a" or name in needed}
+
+
+def _space(table: Derivative) -> str:
+    return table.name.get("space") or ""
+
+
+def _order(key: tuple[str, str, bool]) -> tuple[Any, ...]:
+    reference, contrast, synthetic = key
+    return (*_rank(reference), synthetic, *_rank(contrast))
+
+
+def _rank(contrast: str) -> tuple[int, str]:
+    """Sort by preference as a reference; names that are no contrast last."""
+    return (CONTRASTS.index(contrast) if contrast in CONTRASTS else len(CONTRASTS), contrast)
+
+
+def _made(sidecar: Mapping[str, Any]) -> Row:
+    """Return what a sidecar says about the synthesis, as cells."""
+    model = sidecar.get("SynthesisModel")
+    model = model if isinstance(model, dict) else {}
+    sources = sidecar.get("SynthesizedFrom")
+    slices = sidecar.get("SynthesizedSlices")
+    return {
+        "sources": "+".join(map(cell, sources)) if isinstance(sources, list) else "n/a",
+        "model": cell(model.get("Name")),
+        "weights_sha256": cell(model.get("WeightsSHA256")),
+        "sampler": cell(model.get("Sampler")),
+        "steps": cell(model.get("Steps")),
+        "samples": cell(model.get("Samples")),
+        "slices": cell(slices.get("Count")) if isinstance(slices, dict) else "n/a",
+    }
+
+
+def cell(value: Any) -> str:
+    """Return the text of one cell: no tabs or line ends, n/a for nothing."""
+    return "n/a" if value in (None, "") else " ".join(str(value).split()) or "n/a"

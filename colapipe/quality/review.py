@@ -1,0 +1,166 @@
+"""What to look at first in a group: failures, red lights of the self-check, and outliers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from colapipe.quality.columns import BOOLEAN_COLUMNS
+from colapipe.quality.gather import MADE, SELFCHECK, Group, Row
+from colapipe.quality.outliers import Spread, spread
+
+FAILED, RED, OUTLIER, AMBER, FINE = range(5)
+"""How urgent it is to look at a row, the most urgent first."""
+
+LIGHT = f"{SELFCHECK}light"
+REASONS = f"{SELFCHECK}reasons"
+
+_NO_MEASURE = ("interval_level", *BOOLEAN_COLUMNS, *MADE)
+_MOST_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Series:
+    """The values of one measure for one kind of image, on one kind of grid.
+
+    Attributes
+    ----------
+    reference, contrast : str
+    synthetic : bool
+    values : tuple of (int, float)
+        Index of the row and value, from the least to the largest.
+    spread : Spread
+        What is usual among them.
+    """
+
+    reference: str
+    contrast: str
+    synthetic: bool
+    values: tuple[tuple[int, float], ...]
+    spread: Spread
+
+
+@dataclass
+class Verdict:
+    """Why to look at a row.
+
+    Attributes
+    ----------
+    urgency : int
+        ``FAILED`` to ``FINE``.
+    distance : float
+        How far its farthest outlier is from the median, in deviations.
+    reasons : list of str
+        In words; empty where there is none.
+    """
+
+    urgency: int = FINE
+    distance: float = 0.0
+    reasons: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Review:
+    """A group, looked through.
+
+    Attributes
+    ----------
+    measures : dict
+        Column to its series.
+    verdicts : list of Verdict
+        One for each row.
+    outliers : dict
+        Index of a row to the columns in which it is unlike the others.
+    """
+
+    measures: dict[str, list[Series]]
+    verdicts: list[Verdict]
+    outliers: dict[int, list[str]]
+
+    def order(self) -> list[int]:
+        """Return the indices of the rows, what is to be looked at first before all."""
+        verdicts = self.verdicts
+        return sorted(
+            range(len(verdicts)),
+            key=lambda index: (verdicts[index].urgency, -verdicts[index].distance, index),
+        )
+
+
+def review(group: Group) -> Review:
+    """Look through a group.
+
+    Contrasts are compared with themselves only, and by the grid they are on; real scans and
+    synthetic images apart.
+    """
+    measures = {}
+    for column in group.columns:
+        if column not in _NO_MEASURE:
+            series = list(_series(column, group.rows))
+            if series:
+                measures[column] = series
+    far: dict[int, list[tuple[float, str, str]]] = {}
+    for column, found in measures.items():
+        for series in found:
+            for index, value in series.values:
+                if series.spread.is_outlier(value):
+                    words = _unlike(group.columns[column], column, value, series)
+                    entry = (series.spread.distance(value), column, words)
+                    far.setdefault(index, []).append(entry)
+    verdicts = [
+        _verdict(row, sorted(far.get(i, ()), reverse=True)) for i, row in enumerate(group.rows)
+    ]
+    outliers = {index: [column for _, column, _ in found] for index, found in far.items()}
+    return Review(measures, verdicts, outliers)
+
+
+def number(text: str | None) -> float | None:
+    """Return the finite number that a cell holds; None if it holds something else."""
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _series(column: str, rows: Sequence[Row]) -> Iterator[Series]:
+    kinds: dict[tuple[str, str, bool], list[tuple[int, float]]] = {}
+    for index, row in enumerate(rows):
+        value = number(row.get(column))
+        if value is not None:
+            kind = (row.get("reference", ""), row.get("contrast", ""), is_synthetic(row))
+            kinds.setdefault(kind, []).append((index, value))
+    for kind, values in kinds.items():
+        values.sort(key=lambda entry: entry[1])
+        yield Series(*kind, tuple(values), spread([value for _, value in values], column))
+
+
+def is_synthetic(row: Row) -> bool:
+    """Tell whether a row is of a synthetic image."""
+    return row.get("synthetic") == "true"
+
+
+def _unlike(described: Mapping[str, Any], column: str, value: float, series: Series) -> str:
+    usual = [other for _, other in series.values if not series.spread.is_outlier(other)]
+    name = described.get("LongName") or column
+    units = f" {described['Units']}" if described.get("Units") else ""
+    return f"{name} {value:.4g}{units}, others {usual[0]:.4g} to {usual[-1]:.4g}{units}"
+
+
+def _verdict(row: Row, far: Sequence[tuple[float, str, str]]) -> Verdict:
+    reasons = []
+    urgency = FINE
+    light = row.get(LIGHT, "").lower()
+    if light in ("red", "amber"):
+        urgency = RED if light == "red" else AMBER
+        reasons.append(f"self-check {light}: {row.get(REASONS, 'no reason is given')}")
+    if far:
+        urgency = min(urgency, OUTLIER)
+        reasons += [words for _, _, words in far[:_MOST_NAMED]]
+        if len(far) > _MOST_NAMED:
+            reasons.append(f"and unlike the others in {len(far) - _MOST_NAMED} more")
+    if "failure" in row:
+        urgency = FAILED
+        reasons.insert(0, f"failed: {row['failure']}")
+    return Verdict(urgency, far[0][0] if far else 0.0, reasons)
