@@ -5,14 +5,11 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 
 from colapipe.anatomy.intensity import PERCENTILES
 from colapipe.bids.sidecars import write_text
@@ -29,7 +26,11 @@ from colapipe.report.files import (
 )
 from colapipe.report.methods import methods
 from colapipe.report.rows import MAP_PERCENTILE, Grid, by_preference
+from colapipe.report.templates import render
+from colapipe.report.text import visible
 from colapipe.report.uncertainty import calibrated_level
+
+__all__ = ["build_subject_report", "visible"]
 
 # Rows at full size keep the page near 5 MB; with more of them each becomes smaller.
 _TILE_WIDTH = 150
@@ -76,57 +77,10 @@ def build_subject_report(
     if not label or Path(label).name != label:
         raise ValueError(f"{participant!r} is not a participant label")
     context = _context(out_dir, label, run, show_head)
-    page = _environment().from_string(_template()).render(context)
+    page = render("report.html", context)
     target = out_dir / f"sub-{label}.html"
     write_text(target, page)
     return target
-
-
-def _template() -> str:
-    """Read the page template: as installed, or beside the library in a bare checkout."""
-    try:
-        room = resources.files("colapipe.bids_templates")
-        return room.joinpath("report.html").read_text(encoding="utf-8")
-    except (ModuleNotFoundError, FileNotFoundError):
-        checkout = Path(__file__).resolve().parents[2] / "bids_templates"
-        return (checkout / "report.html").read_text(encoding="utf-8")
-
-
-def _environment() -> Environment:
-    """Escape everything, and fail on names that the template misspells."""
-    return Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=visible,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-# Characters that reorder or hide the text around them: names from a dataset show them as codes.
-_DISGUISES = {
-    code: f"\\u{code:04x}"
-    for code in (
-        *range(0x00, 0x09),
-        *range(0x0B, 0x20),
-        *range(0x7F, 0xA0),
-        *range(0x200B, 0x2010),
-        *range(0x202A, 0x202F),
-        *range(0x2066, 0x206A),
-        0xFEFF,
-    )
-}
-
-
-def visible(value: object) -> object:
-    """Make text from a dataset safe to look at: no hidden or reordering characters.
-
-    HTML is escaped later, by the template engine. Undecodable bytes of file names, which cannot be
-    written as UTF-8, become codes too.
-    """
-    if isinstance(value, str) and not isinstance(value, Markup):
-        return value.translate(_DISGUISES).encode("utf-8", "backslashreplace").decode("utf-8")
-    return value
 
 
 def _context(
