@@ -49,6 +49,7 @@ $(DEMO)/bids/dataset_description.json: | $(READY)
 	$(BIN)/colapipe-demo $(DEMO)/bids
 
 # Train the bundled model anew: some hours on two cores. Repeating it goes on where it stopped.
+# manual: docs/training.md
 DATA ?= brats_train
 COLA := build/cola-tiny
 

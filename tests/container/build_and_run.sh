@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Build the container image, and run the simulated dataset through it as a cluster would: not root,
-# nothing writable but the folders for output and work, no network.
+# nothing writable but the folders for output and work, no network. With a registry and a daemon
+# these are the `docker build` and `docker run` of the manual: docs/containers.md.
 set -euo pipefail
 
 usage() {

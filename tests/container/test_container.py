@@ -1,4 +1,7 @@
-"""The container image: what the Dockerfile promises, and a run inside it."""
+"""The container image: what the Dockerfile promises, and a run inside it.
+
+manual: docs/containers.md
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Training as the command runs it: killed and repeated, and by two processes together."""
+"""Training as the command runs it: killed and repeated, and by two processes together.
+
+Two processes are what ``torchrun`` starts on one machine (manual: docs/training.md).
+"""
 
 from __future__ import annotations
 
