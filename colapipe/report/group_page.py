@@ -44,8 +44,8 @@ _SHOWN = {
     "volume_brain": "Brain, mL",
     "clipped_high": "Clipped bright",
     "sd_brain": "Mean SD",
-    f"{SELFCHECK}psnr": "Self-check PSNR",
-    f"{SELFCHECK}ssim": "Self-check SSIM",
+    f"{SELFCHECK}correlation": "Self-check correlation",
+    f"{SELFCHECK}displacement": "Self-check off by, mm",
     "psnr": "PSNR",
     "ssim": "SSIM",
 }
