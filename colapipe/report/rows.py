@@ -49,6 +49,8 @@ class Figure:
     remarks : list of str
     pictures : list of Picture
         Drawn already; the page adds its rendered rows.
+    contours : list of tuple of str
+        What each drawn picture shows: ``mask`` or ``tissue``, and of which contrast.
     tissues : set of int
         Labels of ``TISSUE_COLOURS`` in its pictures.
     panels, native, first
@@ -65,6 +67,7 @@ class Figure:
     map_tops: list[float] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
+    contours: list[tuple[str, str]] = field(default_factory=list)
     tissues: set[int] = field(default_factory=set)
     panels: list[Panel | MapPanel] = field(default_factory=list)
     native: View | None = None
@@ -419,13 +422,15 @@ class Grid:
             layout = self._views_for("").layout
             grey = self._scan(self.space, "").planes
             labels = self._volumes.load(derivative)
-            if derivative.name.suffix == "mask":
+            kind = "mask" if derivative.name.suffix == "mask" else "tissue"
+            if kind == "mask":
                 alt = f"Contour of the brain mask of {source} on {self.space}: {layout.words}."
                 figure.pictures.append(planes.draw_mask_contour(grey, labels, layout, alt))
             else:
                 alt = f"Borders of the tissue classes of {source} on {self.space}: {layout.words}."
                 figure.pictures.append(planes.draw_tissue_contours(grey, labels, layout, alt))
                 figure.tissues |= {int(label) for label in np.unique(labels)}
+            figure.contours.append((kind, source))
 
     def _scan(self, contrast: str, target: str) -> _Scan:
         """Read and draw an acquired contrast; once, inside the mask of its first use."""
