@@ -154,13 +154,13 @@ def _verdict(row: Row, far: Sequence[tuple[float, str, str]]) -> Verdict:
     light = row.get(LIGHT, "").lower()
     if light in ("red", "amber"):
         urgency = RED if light == "red" else AMBER
-        reasons.append(f"self-check {light}: {row.get(REASONS, 'no reason is given')}")
+        reasons.append(f"Self-check {light}: {row.get(REASONS, 'no reason is given')}")
     if far:
         urgency = min(urgency, OUTLIER)
         reasons += [words for _, _, words in far[:_MOST_NAMED]]
         if len(far) > _MOST_NAMED:
-            reasons.append(f"and unlike the others in {len(far) - _MOST_NAMED} more")
+            reasons.append(f"Unlike the others in {len(far) - _MOST_NAMED} more")
     if "failure" in row:
         urgency = FAILED
-        reasons.insert(0, f"failed: {row['failure']}")
+        reasons.insert(0, f"Failed: {row['failure']}")
     return Verdict(urgency, far[0][0] if far else 0.0, reasons)

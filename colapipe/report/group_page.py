@@ -30,7 +30,7 @@ from colapipe.report.templates import render
 PAGE = "group.html"
 
 # Rows that are shown before one asks for more: enough to see the worst, few enough to open at once.
-_ROWS_AT_FIRST = 100
+_ROWS_AT_FIRST = 50
 
 _STATES = {FAILED: "failed", RED: "red", OUTLIER: "outlier", AMBER: "amber"}
 
@@ -93,6 +93,7 @@ def _context(out_dir: Path, group: Group) -> dict[str, Any]:
         "warnings": group.warnings,
         "headings": [(_SHOWN[name], _meaning(group, name)) for name in shown],
         "rows": [_table_row(group.rows[i], found, i, links, shown) for i in found.order()],
+        "with_sessions": any("session_id" in row for row in group.rows),
         "at_first": _ROWS_AT_FIRST,
         "contrasts": contrasts,
         "measures": [

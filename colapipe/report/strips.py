@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from colapipe.quality.outliers import Spread
-from colapipe.report.page import visible
+from colapipe.report.text import visible
 
 _HEIGHT = 44
 _AXIS_HEIGHT = 24
