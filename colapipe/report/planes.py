@@ -19,6 +19,7 @@ from colapipe.contrasts import LESION_LABEL
 from colapipe.report import figures
 from colapipe.report.figures import Bytes, Floats
 from colapipe.report.parts import Picture
+from colapipe.report.steppers import PICTURE_BYTES
 
 Mask = npt.NDArray[np.bool_]
 
@@ -32,7 +33,7 @@ _ROWS = (
 _LETTERS = {0: "PASI", 1: "LRSI", 2: "LRAP"}
 _BAND = 18
 _WIDTH = 960
-_GREYS = 96
+_LEVELS = (96, 48, 24)
 _STRONGEST_FIRST = (LESION_LABEL, 3, 1, 2)
 
 
@@ -227,7 +228,9 @@ def contour(drawn: Mask, layout: Layout) -> Mask:
     return edge
 
 
-def draw_mask_contour(grey: Floats, mask: npt.ArrayLike, layout: Layout, alt: str) -> Picture:
+def draw_mask_contour(
+    grey: Floats, mask: npt.ArrayLike, layout: Layout, alt: str, most_bytes: int = PICTURE_BYTES
+) -> Picture:
     """Draw the contour of a brain mask on a scan.
 
     Parameters
@@ -237,16 +240,18 @@ def draw_mask_contour(grey: Floats, mask: npt.ArrayLike, layout: Layout, alt: st
     mask : array_like (X, Y, Z)
     layout : Layout
     alt : str
+    most_bytes : int
+        There are as many levels of grey as fit into them.
     """
     drawn = draw_planes(np.asarray(mask) != 0, layout, smooth=False) > 0.5
-    return _coloured(grey, layout, [(contour(drawn, layout), figures.OUTLINE_COLOUR)], alt)
+    lines = [(contour(drawn, layout), figures.OUTLINE_COLOUR)]
+    return _coloured(grey, layout, lines, alt, most_bytes)
 
 
-def draw_tissue_contours(grey: Floats, labels: npt.ArrayLike, layout: Layout, alt: str) -> Picture:
+def draw_tissue_contours(
+    grey: Floats, labels: npt.ArrayLike, layout: Layout, alt: str, most_bytes: int = PICTURE_BYTES
+) -> Picture:
     """Draw the borders of the tissue classes on a scan, in the colours of ``TISSUE_COLOURS``.
-
-    Every border has one line, that of the stronger class: lesion (drawn twice as wide), white
-    matter, CSF. Grey matter lies between, and has a line only towards the outside of the brain.
 
     Parameters
     ----------
@@ -255,32 +260,60 @@ def draw_tissue_contours(grey: Floats, labels: npt.ArrayLike, layout: Layout, al
         1 CSF, 2 grey matter, 3 white matter, 4 lesion.
     layout : Layout
     alt : str
+    most_bytes : int
+    """
+    borders = tissue_borders(labels, layout)
+    lines = [(line, figures.TISSUE_COLOURS[label][1]) for label, line in borders.items()]
+    return _coloured(grey, layout, lines, alt, most_bytes)
+
+
+def tissue_borders(labels: npt.ArrayLike, layout: Layout) -> dict[int, Mask]:
+    """Return the line of each class, so that every border has one.
+
+    It is that of the stronger class: lesion (twice as wide), white matter, CSF. Grey matter lies
+    between, and has a line only towards the outside of the brain.
     """
     drawn = np.rint(draw_planes(labels, layout, smooth=False))
-    lines = []
+    lines = {}
     stronger = np.zeros(drawn.shape, dtype=bool)
     for label in _STRONGEST_FIRST:
         inside = drawn == label
         line = contour(inside | stronger, layout) & inside
         if label == LESION_LABEL:
             line |= contour(inside & ~line, layout)
-        lines.append((line, figures.TISSUE_COLOURS[label][1]))
+        lines[label] = line
         stronger |= inside
-    return _coloured(grey, layout, lines, alt)
+    return lines
+
+
+def draw_greys(grey: Floats, layout: Layout) -> Bytes:
+    """Turn planes in [0, 1] into pixels, with the letters of the sides; (height, width) uint8."""
+    pixels = np.rint(np.clip(grey, 0.0, 1.0) * 255).astype(np.uint8)
+    return np.maximum(pixels, letters(layout))
 
 
 def _coloured(
-    grey: Floats, layout: Layout, lines: list[tuple[Mask, tuple[int, int, int]]], alt: str
+    grey: Floats,
+    layout: Layout,
+    lines: list[tuple[Mask, tuple[int, int, int]]],
+    alt: str,
+    most_bytes: int,
 ) -> Picture:
-    """Encode greys with coloured lines on them and the letters beside them, as PNG."""
-    index = np.rint(np.clip(grey, 0.0, 1.0) * (_GREYS - 1)).astype(np.uint8)
-    ramp = np.rint(np.linspace(0, 255, _GREYS))[:, None].repeat(3, axis=1)
-    index = np.maximum(index, np.rint(letters(layout) / 255 * (_GREYS - 1)).astype(np.uint8))
-    for number, (line, _) in enumerate(lines):
-        index[line] = _GREYS + number
-    palette = np.vstack([ramp, *(np.array(colour)[None] for _, colour in lines)])
-    picture = Image.fromarray(index).convert("P")
-    picture.putpalette(palette.astype(np.uint8).tobytes())
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", compress_level=9)
+    """Encode greys with coloured lines on them as PNG, in which colours are exact.
+
+    Fewer levels of grey take fewer bytes.
+    """
+    pixels = draw_greys(grey, layout)
+    for levels in _LEVELS:
+        index = np.rint(pixels / 255 * (levels - 1)).astype(np.uint8)
+        ramp = np.rint(np.linspace(0, 255, levels))[:, None].repeat(3, axis=1)
+        for number, (line, _) in enumerate(lines):
+            index[line] = levels + number
+        palette = np.vstack([ramp, *(np.array(colour)[None] for _, colour in lines)])
+        picture = Image.fromarray(index).convert("P")
+        picture.putpalette(palette.astype(np.uint8).tobytes())
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG", compress_level=9)
+        if buffer.tell() <= most_bytes:
+            break
     return Picture(buffer.getvalue(), layout.width, layout.height, alt)

@@ -15,18 +15,19 @@ from PIL import Image
 from colapipe.report import figures
 from colapipe.report.figures import Floats
 from colapipe.report.parts import Comparison, Picture
-from colapipe.report.planes import Layout, letters
-from colapipe.report.steppers import webp
+from colapipe.report.planes import Layout, draw_greys
+from colapipe.report.steppers import PICTURE_BYTES, webp
 
 Mask = npt.NDArray[np.bool_]
 
-_PICTURE_BYTES = 120_000
 # Edges are those of structures of about this size, and the strongest of them.
 _BLUR_MM = 1.2
 _STRONGEST = 80
 
 
-def draw_picture(grey: Floats, layout: Layout, alt: str) -> Picture:
+def draw_picture(
+    grey: Floats, layout: Layout, alt: str, most_bytes: int = PICTURE_BYTES
+) -> Picture:
     """Encode the planes of a scan, with the letters of the sides, as WebP.
 
     Parameters
@@ -35,9 +36,10 @@ def draw_picture(grey: Floats, layout: Layout, alt: str) -> Picture:
         In [0, 1], as :func:`colapipe.report.planes.draw_planes` returns it.
     layout : Layout
     alt : str
+    most_bytes : int
+        The quality is the best within them.
     """
-    pixels = np.rint(np.clip(grey, 0.0, 1.0) * 255).astype(np.uint8)
-    return webp(np.maximum(pixels, letters(layout)), alt, _PICTURE_BYTES)
+    return webp(draw_greys(grey, layout), alt, most_bytes)
 
 
 def compare(

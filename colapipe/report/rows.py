@@ -239,7 +239,10 @@ class Grid:
         with suppress(*UNDRAWABLE):
             layout, below = self._views_for("").layout, self._scan(self.space, "").planes
             reference = registration.draw_picture(
-                below, layout, f"{self.space}, the reference: {layout.words}."
+                below,
+                layout,
+                f"{self.space}, the reference: {layout.words}.",
+                self.budget.picture_bytes,
             )
             edges = registration.draw_edges(
                 registration.find_edges(below, layout), f"Edges of {self.space}."
@@ -252,6 +255,7 @@ class Grid:
                         self._scan(contrast, "").planes,
                         layout,
                         f"{contrast} on the grid of {self.space}: {layout.words}.",
+                        self.budget.picture_bytes,
                     )
                     found.append(
                         registration.compare(reference, edges, moved, self.space, contrast)
@@ -423,12 +427,14 @@ class Grid:
             grey = self._scan(self.space, "").planes
             labels = self._volumes.load(derivative)
             kind = "mask" if derivative.name.suffix == "mask" else "tissue"
+            most = self.budget.picture_bytes
             if kind == "mask":
                 alt = f"Contour of the brain mask of {source} on {self.space}: {layout.words}."
-                figure.pictures.append(planes.draw_mask_contour(grey, labels, layout, alt))
+                figure.pictures.append(planes.draw_mask_contour(grey, labels, layout, alt, most))
             else:
                 alt = f"Borders of the tissue classes of {source} on {self.space}: {layout.words}."
-                figure.pictures.append(planes.draw_tissue_contours(grey, labels, layout, alt))
+                picture = planes.draw_tissue_contours(grey, labels, layout, alt, most)
+                figure.pictures.append(picture)
                 figure.tissues |= {int(label) for label in np.unique(labels)}
             figure.contours.append((kind, source))
 

@@ -22,8 +22,11 @@ from colapipe.report.parts import Panel, Picture
 
 Mask = npt.NDArray[np.bool_]
 
-PAGE_BYTES = 6_000_000
+PAGE_BYTES = 5_000_000
 """For the sheets of a whole page, before they become text (which takes a third more)."""
+
+PICTURE_BYTES = 150_000
+"""For a picture of planes; less where a page has many."""
 
 MOST_SLICES = 32
 # A scan of thick slices is shown whole, where the bytes allow it.
@@ -37,6 +40,8 @@ _GREY_COST, _MAP_COST = 0.12, 0.33
 _QUALITIES = (95, 90, 80, 65, 45)
 _LEVELS = (208, 104, 64, 32, 16)
 _LONGEST_EDGE = 640
+# For all pictures of planes of a page.
+_ALL_PICTURES = 3_000_000
 
 
 @dataclass(frozen=True)
@@ -49,11 +54,19 @@ class Budget:
         Sheets of each kind on the whole page.
     total : int
         Bytes for all of them.
+    pictures : int
+        Pictures of planes on the whole page, which have bytes of their own.
     """
 
     greys: int
     maps: int
     total: int = PAGE_BYTES
+    pictures: int = 0
+
+    @property
+    def picture_bytes(self) -> int:
+        """The share of one picture of planes."""
+        return min(PICTURE_BYTES, _ALL_PICTURES // max(1, self.pictures))
 
     @property
     def grey_bytes(self) -> int:
@@ -101,15 +114,18 @@ class MapPanel:
 
 
 def plan_budget(sessions: list[SessionFiles], total: int = PAGE_BYTES) -> Budget:
-    """Count the sheets that the files of all sessions will need, and share out the bytes."""
-    greys = maps = 0
+    """Count the pictures that the files of all sessions will need, and share out the bytes."""
+    greys = maps = pictures = 0
     for files in sessions:
         for space in files.spaces:
             scans, made = files.preproc.get(space, {}), files.synth.get(space, {})
             greys += len(scans) + len(made)
             maps += len(made.keys() & scans.keys())
             maps += len(made.keys() & files.std.get(space, {}).keys())
-    return Budget(greys, maps, total)
+            # One of each scan for the registration, and one of each mask and segmentation.
+            pictures += len(scans) + len(files.masks.get(space, {}))
+            pictures += len(files.tissues.get(space, {}))
+    return Budget(greys, maps, total, pictures)
 
 
 def native_view(covered: npt.ArrayLike, affine: npt.NDArray[np.float64], budget: Budget) -> View:

@@ -99,11 +99,8 @@ def test_a_round_head_is_round_on_every_plane(zooms: tuple[float, ...]) -> None:
 
 def test_a_contour_is_the_rim_of_its_region() -> None:
     layout = planes.choose_layout(brain(), np.eye(4))
-    picture = planes.draw_mask_contour(
-        np.zeros((layout.height, layout.width), np.float32), brain(), layout, "words"
-    )
-    line = coloured(rgba(picture), figures.OUTLINE_COLOUR)
     inside = planes.draw_planes(brain(), layout, smooth=False) > 0
+    line = planes.contour(inside, layout)
     assert not (line & ~inside).any()
     for cell in layout.cells:
         rows, columns = np.nonzero(inside[cell.place])
@@ -111,6 +108,9 @@ def test_a_contour_is_the_rim_of_its_region() -> None:
         rim[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = True
         rim[rows.min() + 1 : rows.max(), columns.min() + 1 : columns.max()] = False
         np.testing.assert_array_equal(line[cell.place], rim)
+    blank = np.zeros((layout.height, layout.width), np.float32)
+    drawn = rgba(planes.draw_mask_contour(blank, brain(), layout, "words"))
+    np.testing.assert_array_equal(coloured(drawn, figures.OUTLINE_COLOUR), line)
 
 
 def test_every_border_of_tissue_has_one_line_and_a_lesion_a_wide_one() -> None:
@@ -118,18 +118,30 @@ def test_every_border_of_tissue_has_one_line_and_a_lesion_a_wide_one() -> None:
     labels[10:30, 10:38, 8:28] = 3
     labels[14:26, 14:30, 12:24] = 4
     layout = planes.choose_layout(brain(), np.eye(4))
-    grey = np.zeros((layout.height, layout.width), np.float32)
-    drawn = rgba(planes.draw_tissue_contours(grey, labels, layout, "words"))
     classes = np.rint(planes.draw_planes(labels, layout, smooth=False))
-    lines = {
-        label: coloured(drawn, colour) for label, (_, colour) in figures.TISSUE_COLOURS.items()
-    }
+    lines = planes.tissue_borders(labels, layout)
     cell = layout.cells[1]
     middle = cell.place[0].start + cell.height // 2
     across = {label: int(line[middle, cell.place[1]].sum()) for label, line in lines.items()}
     assert across == {1: 0, 2: 2, 3: 2, 4: 4}
     for label, line in lines.items():
         assert (classes[line] == label).all()
+    blank = np.zeros((layout.height, layout.width), np.float32)
+    drawn = rgba(planes.draw_tissue_contours(blank, labels, layout, "words"))
+    for label, (_, colour) in figures.TISSUE_COLOURS.items():
+        np.testing.assert_array_equal(coloured(drawn, colour), lines[label])
+
+
+def test_a_picture_in_few_bytes_has_fewer_greys_and_the_same_lines() -> None:
+    layout = planes.choose_layout(brain(), np.eye(4))
+    noise = np.random.default_rng(0).random((layout.height, layout.width), dtype=np.float32)
+    fine = planes.draw_mask_contour(noise, brain(), layout, "words", 10**7)
+    coarse = planes.draw_mask_contour(noise, brain(), layout, "words", 1)
+    assert len(coarse.data) < 0.8 * len(fine.data)
+    assert np.abs(rgba(fine) - rgba(coarse))[..., 0].max() < 10
+    np.testing.assert_array_equal(
+        coloured(rgba(fine), figures.OUTLINE_COLOUR), coloured(rgba(coarse), figures.OUTLINE_COLOUR)
+    )
 
 
 def test_edges_lie_on_the_edges_and_nowhere_else() -> None:
