@@ -244,6 +244,26 @@ class SaveScores(_Save):
         return runtime
 
 
+class _SaveSelfCheckInput(_SaveInput):
+    contrast = traits.Str("", usedefault=True, desc="not used: a table is of all contrasts")
+    rows = File(exists=True, mandatory=True, desc="JSON of `Judge`")
+
+
+class SaveSelfCheck(_Save):
+    """Save what the self-check of a reference grid found as one table."""
+
+    input_spec = _SaveSelfCheckInput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from colapipe.quality.selfcheck_table import write_selfcheck
+
+        rows = json.loads(Path(self.inputs.rows).read_text(encoding="utf-8"))
+        table = self._path(".tsv", suffix="qc", space=self.inputs.reference, desc="selfcheck")
+        write_selfcheck(table, rows)
+        self._results["out_files"] = [str(table)]
+        return runtime
+
+
 def publish_image(source: Path, path: Path) -> None:
     """Put an image under its final name in one step, compressed if that name says so."""
     from colapipe.anatomy.images import save_image

@@ -63,7 +63,7 @@ class PlanSlices(SimpleInterface):
 class _CropInput(BaseInterfaceInputSpec):
     in_file = File(exists=True, mandatory=True, desc="volume on the reference grid")
     geometry = File(exists=True, mandatory=True)
-    mask_file = File(exists=True, mandatory=True, desc="brain mask on the model grid")
+    mask_file = File(exists=True, desc="brain mask on the model grid; not for a brain mask")
     kind = traits.Enum("contrast", "probability", "mask", mandatory=True)
 
 
@@ -83,7 +83,9 @@ class Crop(SimpleInterface):
         from colapipe.geometry import crop_to_model
 
         geometry = read_geometry(self.inputs.geometry)
-        inside = load_array(self.inputs.mask_file) > 0
+        inside: Any = True
+        if isdefined(self.inputs.mask_file):
+            inside = load_array(self.inputs.mask_file) > 0
         image = load_map(self.inputs.in_file)
         if self.inputs.kind == "contrast":
             brain = np.asarray(image.dataobj) != 0

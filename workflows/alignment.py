@@ -28,9 +28,9 @@ def add_alignment(session: Session, space: Space) -> SpaceFiles:
         outputs.save_tissue(
             session, contrast, space.reference, maps, label, lesion=lesion is not None
         )
-        if contrast == space.reference:
-            names = ("mask_file", "csf", "gm", "wm")
-            files.maps.update({name: (maps, name) for name in names})
+        names = ("mask_file", "csf", "gm", "wm")
+        files.tissues[contrast] = {name: (maps, name) for name in names}
+    files.maps.update(files.tissues[space.reference])
     if lesion is not None:
         files.maps["lesion"] = lesion
     return files

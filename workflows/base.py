@@ -17,6 +17,7 @@ from colapipe.workflows.memory import million_voxels, nodes_of, plan_memory
 from colapipe.workflows.quality import save_quality
 from colapipe.workflows.run import Run
 from colapipe.workflows.scan import init_scan_wf
+from colapipe.workflows.selfcheck import add_self_check, is_checked
 from colapipe.workflows.session import Session
 from colapipe.workflows.targets import add_targets
 
@@ -50,6 +51,7 @@ def _report(
             participant=participant,
             run=json.dumps(run.described[participant]),
             show_head=run.settings.show_head,
+            viewer=run.settings.viewer,
         ),
         name=f"sub_{participant}_report",
     )
@@ -74,7 +76,9 @@ def init_session(plan: SessionPlan, run: Run) -> Session:
         before = len(session.saved)
         files = add_alignment(session, space) if plan.scans else prepared_files(plan, space)
         if space.targets:
-            add_targets(session, space, files)
+            slices_wf = add_targets(session, space, files)
+            if is_checked(session, space):
+                add_self_check(session, space, files, slices_wf)
         save_quality(session, space.reference, session.saved[before:])
     return session
 

@@ -25,10 +25,13 @@ class SpaceFiles:
         Contrast to its preprocessed image.
     maps : dict
         ``mask_file``, ``csf``, ``gm``, ``wm`` of the reference, and ``lesion`` if there is one.
+    tissues : dict of dict
+        Contrast to its ``mask_file``, ``csf``, ``gm``, ``wm``, for all that have them here.
     """
 
     preproc: dict[str, Source] = field(default_factory=dict)
     maps: dict[str, Source] = field(default_factory=dict)
+    tissues: dict[str, dict[str, Source]] = field(default_factory=dict)
 
 
 def feed(workflow: Workflow, source: Source, node: Any, name: str) -> None:
@@ -48,10 +51,12 @@ def prepared_files(plan: SessionPlan, space: Space) -> SpaceFiles:
     if plan.derivatives is None:
         raise ValueError(f"{plan.label} has neither scans nor derivatives")
     prepared = plan.derivatives.prepared()[space.reference]
-    tissues = prepared.tissues[space.reference]
     files = SpaceFiles({c: prepared.images[c].path for c in space.contrasts})
-    files.maps["mask_file"] = prepared.masks[space.reference].path
-    files.maps.update({tissue.lower(): tissues[tissue].path for tissue in TISSUES})
+    for contrast in prepared.masks.keys() & prepared.tissues.keys() & set(space.contrasts):
+        tissues = prepared.tissues[contrast]
+        files.tissues[contrast] = {"mask_file": prepared.masks[contrast].path}
+        files.tissues[contrast] |= {tissue.lower(): tissues[tissue].path for tissue in TISSUES}
+    files.maps.update(files.tissues[space.reference])
     lesion = plan.lesion_on(space.reference)
     if lesion is not None:
         files.maps["lesion"] = lesion.file.path

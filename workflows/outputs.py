@@ -12,6 +12,7 @@ from colapipe.interfaces.bids import (
     SaveContrast,
     SaveLesion,
     SaveScores,
+    SaveSelfCheck,
     SaveSynthesis,
     SaveTissue,
 )
@@ -92,6 +93,12 @@ def save_scores(session: Session, reference: str, synth_wfs: Sequence[Workflow])
         session.workflow.connect(synth_wf, "outputnode.scores", merge, f"in{number}")
     node = _node(SaveScores, session, "", reference, f"save_scores_in_{reference}")
     session.workflow.connect(merge, "out", node, "scores")
+
+
+def save_self_check(session: Session, reference: str, judge: Node) -> None:
+    """Save what the self-check of one reference grid found."""
+    node = _node(SaveSelfCheck, session, "", reference, f"save_selfcheck_in_{reference}")
+    session.workflow.connect(judge, "rows", node, "rows")
 
 
 def _node(interface: Any, session: Session, contrast: str, reference: str, name: str) -> Node:

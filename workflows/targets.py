@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from nipype.pipeline.engine import Workflow
+
 from colapipe.plan import Space, Target
 from colapipe.workflows import outputs
 from colapipe.workflows.files import SpaceFiles, feed
@@ -12,8 +14,8 @@ from colapipe.workflows.synthesis import init_synthesis_wf
 SLOPPY_SLICES = 16
 
 
-def add_targets(session: Session, space: Space, files: SpaceFiles) -> None:
-    """Add slices and the synthesis of every target of one reference grid."""
+def add_targets(session: Session, space: Space, files: SpaceFiles) -> Workflow:
+    """Add slices and the synthesis of every target of one reference grid; return the slices."""
     run, workflow = session.run, session.workflow
     settings = run.settings
     contrasts = list(
@@ -56,6 +58,7 @@ def add_targets(session: Session, space: Space, files: SpaceFiles) -> None:
         outputs.save_synthesis(session, target, space, synth_wf, slices_wf, lesion=conditioned)
     if scores:
         outputs.save_scores(session, space.reference, [wf for wf, _ in scores])
+    return slices_wf
 
 
 def _conditioned(session: Session, space: Space, target: Target) -> bool:

@@ -23,10 +23,12 @@ def add_calibrate(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to those of ``colapipe-model``."""
     calibrate = commands.add_parser(
         "calibrate",
-        help="calibrate a model's uncertainty on the validation participants of a split",
+        help="calibrate a model's uncertainty and self-check on the validation participants of a "
+        "split",
         description="Make several samples of contrasts that are there, compare their standard "
         "deviation with the errors, and write a copy of the model that knows how to turn it into "
-        "intervals. Repeating the command goes on where it stopped.",
+        "intervals, what is usual in a self-check, and which intensities its training data had. "
+        "Repeating the command goes on where it stopped.",
     )
     calibrate.add_argument("model", type=Path, metavar="MODEL")
     calibrate.add_argument(
@@ -62,6 +64,11 @@ def add_calibrate(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     calibrate.add_argument(
         "--lesions", type=Path, help="dataset of lesion masks, for a region of their own"
     )
+    calibrate.add_argument(
+        "--quality-only",
+        action="store_true",
+        help="self-check and training intensities only; intervals stay what they are",
+    )
     calibrate.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
     calibrate.add_argument("--threads", type=int, default=1, help="default: %(default)s")
     calibrate.set_defaults(run=_run)
@@ -89,6 +96,7 @@ def calibrate(options: argparse.Namespace, report: Callable[[str], None]) -> Non
     from colapipe.evaluation import calibrate as work
     from colapipe.evaluation.calibration_tables import coverage_rows
     from colapipe.evaluation.compare import conditions_of
+    from colapipe.evaluation.self_check import calibrate_quality
     from colapipe.evaluation.tables import long_tsv
     from colapipe.model_info import read_description
     from colapipe.training.slices import SliceStore, cache_split
@@ -103,14 +111,20 @@ def calibrate(options: argparse.Namespace, report: Callable[[str], None]) -> Non
     )
     folder = options.out.with_name(f"{options.out.stem}-calibration")
     labels, cache = _participants(options, split.validation), options.cache or folder / "slices"
-    cache_split(options.data or (), cache, labels, report)
+    cache_split(options.data or (), cache, [*labels, *split.train], report)
     store = SliceStore(cache, labels)
     if not store.entries:
         raise DatasetError(f"{cache}: holds none of the split's validation participants")
+    model = CoLaDiff.load(options.model, options.device)
+    quality = calibrate_quality(model, SliceStore(cache, split.train), store, report)
+    if options.quality_only:
+        work.write_calibrated(options.model, options.out, None, quality)
+        report(f"the calibrated model: {options.out}")
+        return
     conditions = conditions_of(store, settings.every, split.sha256, settings.seed, options.lesions)
     found = work.VoxelStore(folder / "voxels", settings, conditions.checksums, conditions.lesions)
     tasks = work.collect(
-        lambda: CoLaDiff.load(options.model, options.device),
+        lambda: model,
         store,
         found,
         settings,
@@ -119,7 +133,7 @@ def calibrate(options: argparse.Namespace, report: Callable[[str], None]) -> Non
     )
     report("fitting")
     calibration, results = work.calibrate(found, tasks, settings, options.level)
-    work.write_calibrated(options.model, options.out, calibration)
+    work.write_calibrated(options.model, options.out, calibration, quality)
     text = _tables(results, calibration, metadata["name"])
     if metadata["split_sha256"] != split.sha256:
         text += (

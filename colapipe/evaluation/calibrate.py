@@ -38,6 +38,8 @@ from colapipe.errors import DatasetError, UsageError
 from colapipe.evaluation.cases import Case, Task, read_case, tasks_of
 from colapipe.evaluation.cost import Cost
 from colapipe.evaluation.lesions import lesion_slices, split_name
+from colapipe.quality.stored import KEY as QUALITY_KEY
+from colapipe.quality.stored import Quality
 from colapipe.slices import MIN_FRACTION
 from colapipe.training.slices import SliceStore
 
@@ -438,7 +440,9 @@ def _spearman(voxels: Voxels) -> float:
     return float(stats.spearmanr(voxels.std, size).statistic)
 
 
-def write_calibrated(source: Path, path: Path, calibration: Calibration) -> None:
+def write_calibrated(
+    source: Path, path: Path, calibration: Calibration | None, quality: Quality | None = None
+) -> None:
     """Write a copy of a checkpoint that carries a calibration: same tensors, same types.
 
     Parameters
@@ -447,7 +451,11 @@ def write_calibrated(source: Path, path: Path, calibration: Calibration) -> None
         The checkpoint.
     path : Path
         The new one; a reader sees the old file or the whole new one.
-    calibration : Calibration
+    calibration : Calibration or None
+        Of the uncertainty; None keeps what the checkpoint has.
+    quality : Quality, optional
+        Limits of the self-check and intensities of the training data; what the checkpoint has
+        without it.
     """
     from safetensors import safe_open
     from safetensors.torch import load_file
@@ -455,6 +463,9 @@ def write_calibrated(source: Path, path: Path, calibration: Calibration) -> None
     with safe_open(source, framework="pt") as file:
         header = dict(file.metadata())
     metadata = json.loads(header[METADATA_KEY])
-    metadata["calibration"] = calibration.to_dict()
+    if calibration is not None:
+        metadata["calibration"] = calibration.to_dict()
+    if quality is not None:
+        metadata[QUALITY_KEY] = quality.to_dict()
     header[METADATA_KEY] = json.dumps(metadata, sort_keys=True)
     write_safetensors(path, load_file(source), header)

@@ -123,6 +123,12 @@ def histogram(values: npt.ArrayLike) -> FloatArray:
     return np.histogram(np.clip(found, 0, 1), edges())[0] / found.size
 
 
+def histogram_of_levels(levels: npt.NDArray[np.uint8]) -> FloatArray:
+    """Return the share of voxels in each bin, (64,), of intensities in steps of 1/255."""
+    counts = np.bincount(levels, minlength=256).reshape(BINS, -1).sum(axis=1)
+    return np.asarray(counts / max(1, counts.sum()))
+
+
 def move(one: FloatArray, other: FloatArray) -> float:
     """Return the earth mover's distance of two histograms, in units of intensity."""
     return float(np.abs(np.cumsum(one - other)).sum() / BINS)

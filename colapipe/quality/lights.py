@@ -211,8 +211,8 @@ def judge(contrast: str, found: Measures, limits: Limits | None) -> Verdict:
     if found.correlation < limits.correlation.amber:
         (red if found.correlation < limits.correlation.red else amber).append(
             "its synthesis from the other contrasts is less like it than usual (correlation "
-            f"{found.correlation:.2f}, usual {limits.correlation.usual:.2f}): look at this scan and "
-            "its sources for artefacts, a wrong name or unusual anatomy"
+            f"{found.correlation:.2f}, usual {limits.correlation.usual:.2f}): look at this scan "
+            "and its sources for artefacts, a wrong name or unusual anatomy"
         )
     low, usual = fisher(limits.correlation.red), fisher(limits.correlation.usual)
     return Verdict(

@@ -26,7 +26,7 @@ ITERATIONS = 12
 FURTHEST = 30.0
 """mm or degrees: a fit that goes further has lost its way."""
 
-_VOXELS = 40_000  # enough for six numbers
+_VOXELS = 20_000  # enough for six numbers
 _RADIUS = 60.0  # mm at which a degree of turn and a mm of shift are weighed against each other
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
@@ -26,6 +26,7 @@ SLICES = 12
 STEPS, SAMPLES = 1, 1
 """Of a self-check's syntheses."""
 
+_MARGIN = 8  # mm: more than the window of SSIM reaches
 _MIDDLE = (0.15, 0.85)  # beyond, there is little brain in a slice
 
 
@@ -110,8 +111,24 @@ def measure_session(pairs: Mapping[str, Pair]) -> dict[str, Measures]:
     ValueError
         If shapes differ, or a mask is empty in the slices.
     """
+    pairs = _cut(pairs)
     exchange = _exchange(pairs)
     return {name: _measure(pair, exchange[name]) for name, pair in pairs.items()}
+
+
+def _cut(pairs: Mapping[str, Pair]) -> dict[str, Pair]:
+    """Cut all volumes to the brain and a margin in x and y, since half of a crop is empty."""
+    brain = np.any([pair.mask.any(axis=2) for pair in pairs.values()], axis=0)
+    if not brain.any():
+        raise ValueError("the brain mask is empty")
+    box = tuple(
+        slice(max(0, places.min() - _MARGIN), places.max() + 1 + _MARGIN)
+        for places in np.nonzero(brain)
+    )
+    return {
+        name: replace(pair, real=pair.real[box], synthetic=pair.synthetic[box], mask=pair.mask[box])
+        for name, pair in pairs.items()
+    }
 
 
 def _measure(pair: Pair, exchange: Mapping[str, float]) -> Measures:

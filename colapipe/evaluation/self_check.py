@@ -1,0 +1,182 @@
+"""The self-check on cached slices: what is usual for participants that a model has not seen.
+
+:mod:`colapipe.quality` measures and judges; here the cached slices of a participant become the
+volumes that it looks at, and the numbers of many participants the limits that a model carries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from colapipe.coladiff.model import CoLaDiff
+from colapipe.contrasts import CONTRASTS, TISSUES
+from colapipe.evaluation.cases import open_again
+from colapipe.evaluation.lesions import split_name
+from colapipe.quality.histograms import TrainingRange, fit_range, histogram_of_levels
+from colapipe.quality.lights import Limits, SelfCheckLimits, fit_limits, join
+from colapipe.quality.selfcheck import (
+    SAMPLES,
+    STEPS,
+    Measures,
+    Pair,
+    measure_session,
+    spread_slices,
+)
+from colapipe.quality.stored import Quality
+from colapipe.training.slices import SliceStore, tissue_planes
+
+FloatArray = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Brain:
+    """All contrasts of one participant and session, (X, Y, Z) on the model grid.
+
+    Attributes
+    ----------
+    name : str
+        ``sub-X`` or ``sub-X_ses-Y``.
+    images : dict of ndarray, float32 in [0, 1]
+    masks : dict of ndarray of bool
+        The brain, as each contrast shows it.
+    tissues : dict of dict of ndarray
+        Maps of CSF, GM and WM, as each contrast shows them.
+    slice_ids : list of int
+        Indices along z of the model grid.
+    """
+
+    name: str
+    images: Mapping[str, FloatArray]
+    masks: Mapping[str, BoolArray]
+    tissues: Mapping[str, Mapping[str, FloatArray]]
+    slice_ids: list[int]
+
+
+def read_brain(store: SliceStore, name: str) -> Brain:
+    """Read all cached slices of a participant and session."""
+    array = open_again(store.arrays[name])
+    contrasts = store.entries[name]["contrasts"]
+    bits = np.moveaxis(np.asarray(array[:, -1]), 0, 2)
+
+    def plane(index: int) -> FloatArray:
+        return np.moveaxis(np.asarray(array[:, index], dtype=np.float32) / np.float32(255), 0, 2)
+
+    return Brain(
+        name,
+        {c: plane(CONTRASTS.index(c)) for c in contrasts},
+        {c: (bits >> CONTRASTS.index(c) & 1).astype(bool) for c in contrasts},
+        {
+            c: {tissue: plane(tissue_planes(c).start + k) for k, tissue in enumerate(TISSUES)}
+            for c in contrasts
+        },
+        list(store.entries[name]["slices"]),
+    )
+
+
+def leave_out(model: CoLaDiff, brain: Brain, contrast: str, sources: Sequence[str]) -> Pair:
+    """Synthesise a contrast from others, as the app's self-check does.
+
+    Mask and tissue maps come from the best source.
+    """
+    best = next(name for name in CONTRASTS if name in sources)
+    mask = brain.masks[best]
+
+    def stack(volume: npt.NDArray[Any]) -> FloatArray:
+        return np.ascontiguousarray(np.moveaxis(volume * mask, 2, 0), dtype=np.float32)
+
+    rows = spread_slices(range(len(brain.slice_ids)))
+    participant, session = split_name(brain.name)
+    result = model.synthesise(
+        {name: stack(brain.images[name]) for name in sources},
+        contrast,
+        STEPS,
+        SAMPLES,
+        mask=stack(mask),
+        tissues={tissue: stack(volume) for tissue, volume in brain.tissues[best].items()},
+        slice_ids=brain.slice_ids,
+        rows=rows,
+        tissue_source=best,
+        participant=participant,
+        session=session,
+    )
+    synthetic = np.moveaxis(result.mean, 0, 2)
+    return Pair(brain.images[contrast], synthetic, mask, tuple(rows), tuple(sources))
+
+
+def check_brain(model: CoLaDiff, brain: Brain, contrasts: Sequence[str]) -> dict[str, Measures]:
+    """Synthesise each of some contrasts from the other ones, and compare it with the real one."""
+    return measure_session(
+        {
+            name: leave_out(model, brain, name, [c for c in contrasts if c != name])
+            for name in contrasts
+        }
+    )
+
+
+def calibrate_quality(
+    model: CoLaDiff,
+    training: SliceStore,
+    validation: SliceStore,
+    report: Report = lambda line: None,
+) -> Quality:
+    """Find what is usual: intensities of the training data, and self-checks of held-out people.
+
+    Parameters
+    ----------
+    model : CoLaDiff
+    training, validation : SliceStore
+        The participants that it learned from, and those that it did not.
+    report : callable
+        Told about each participant.
+    """
+    found: dict[str, list[dict[str, Measures]]] = {}
+    for number, name in enumerate(validation.entries, start=1):
+        report(f"[{number}/{len(validation.entries)}] {name}: self-check of every set of contrasts")
+        for joined, measures in check_sets(model, read_brain(validation, name)):
+            found.setdefault(joined, []).append(measures)
+    return Quality(_ranges(training, validation), SelfCheckLimits(fit_sets(found)))
+
+
+def check_sets(model: CoLaDiff, brain: Brain) -> Iterator[tuple[str, dict[str, Measures]]]:
+    """Yield the self-check of every set of two or more contrasts that a participant has."""
+    known = [name for name in CONTRASTS if name in brain.images and name in model.contrasts]
+    least = max(2, int(model.metadata["min_sources"]) + 1)
+    for count in range(least, len(known) + 1):
+        for contrasts in combinations(known, count):
+            yield join(contrasts), check_brain(model, brain, contrasts)
+
+
+def fit_sets(found: Mapping[str, Sequence[Mapping[str, Measures]]]) -> dict[str, dict[str, Limits]]:
+    """Return the limits of every set of contrasts that enough participants have."""
+    fitted = {joined: fit_limits(measured) for joined, measured in found.items()}
+    return {joined: limits for joined, limits in fitted.items() if limits}
+
+
+def _ranges(training: SliceStore, validation: SliceStore) -> dict[str, TrainingRange]:
+    """Return the histograms of the training participants, by contrast."""
+    ranges = {}
+    for contrast in CONTRASTS:
+        mine = _histograms(training, contrast)
+        if mine:
+            ranges[contrast] = fit_range(mine, _histograms(validation, contrast))
+    return ranges
+
+
+def _histograms(store: SliceStore, contrast: str) -> list[npt.NDArray[np.float64]]:
+    """Return the histogram of each participant (and session) who has a contrast."""
+    bit = CONTRASTS.index(contrast)
+    found = []
+    for name, entry in store.entries.items():
+        if contrast in entry["contrasts"]:
+            array = open_again(store.arrays[name])
+            inside = (np.asarray(array[:, -1]) >> bit & 1).astype(bool)
+            found.append(histogram_of_levels(np.asarray(array[:, bit])[inside]))
+    return found
