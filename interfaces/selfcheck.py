@@ -85,6 +85,7 @@ _JudgeInput = type(
     "_JudgeInput",
     (_JudgeBase,),
     {
+        "__module__": __name__,  # a process that receives the node looks the class up by its name
         **{f"real_{contrast}": File(exists=True) for contrast in CONTRASTS},
         **{f"synthetic_{contrast}": File(exists=True) for contrast in CONTRASTS},
         **{f"problem_{contrast}": traits.Str() for contrast in CONTRASTS},
