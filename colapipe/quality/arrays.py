@@ -146,7 +146,7 @@ def synthesised_region(
         model = np.array(slices["Grid"]["Affine"], dtype=float).reshape(4, 4)
         ranges = [(int(first), int(last)) for first, last in slices["Ranges"]]
         row = (np.linalg.inv(model) @ affine)[2]
-    except (KeyError, TypeError, ValueError, np.linalg.LinAlgError):
+    except (KeyError, TypeError, ValueError, OverflowError, np.linalg.LinAlgError):
         return np.ones((1, 1, 1), dtype=bool)
     # Slice numbers of the model's grid: of one axis only where both grids are aligned.
     number: npt.NDArray[np.float64] = np.full((1, 1, 1), row[3])

@@ -232,8 +232,13 @@ class _Grid:
             return None
         try:
             image = load_map(derivative.path)
-        except InputFileError as err:
-            self.warnings.append(str(err))
+        except Exception as err:
+            # Whatever is wrong with a file must not cost a participant all that is good.
+            self.warnings.append(
+                str(err)
+                if isinstance(err, InputFileError)
+                else f"{derivative.path}: cannot be read ({type(err).__name__}: {err})"
+            )
             return None
         if self.grid is None:
             self.grid = grid_of(image)

@@ -112,5 +112,14 @@ def test_the_synthesised_region_follows_another_storage_order_and_spacing() -> N
     assert np.flatnonzero(np.broadcast_to(region, (5, 4, 4))[:, 0, 0]).tolist() == [2, 3]
 
 
-def test_without_slices_everything_was_synthesised() -> None:
-    assert synthesised_region({}, ((2, 2, 2), np.eye(4))).all()
+@pytest.mark.parametrize(
+    "sidecar",
+    [
+        {},
+        {"SynthesizedSlices": [1, 2]},
+        {"SynthesizedSlices": {"Ranges": [[0, 0]], "Grid": {"Affine": [[0] * 4] * 4}}},
+        slices([0, math.inf]),  # type: ignore[list-item]
+    ],
+)
+def test_without_usable_slices_everything_was_synthesised(sidecar: dict[str, object]) -> None:
+    assert synthesised_region(sidecar, ((2, 2, 2), np.eye(4))).all()

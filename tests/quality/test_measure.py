@@ -134,6 +134,16 @@ def test_broken_files_cost_their_own_numbers_only(session) -> None:
     assert len(measured.warnings) == 4
 
 
+def test_damage_within_a_compressed_file_is_said(session) -> None:
+    session.reference()
+    path = session.anat / "sub-01_space-T1w_desc-fromT1w_dseg.nii.gz"
+    # The head of the gzip file, and then no block of compressed data.
+    path.write_bytes(path.read_bytes()[:24] + b"\xff" * 2000)
+    measured = measure(session)
+    assert "coverage" in measured.rows[0] and "volume_gm" not in measured.rows[0]
+    assert "dseg" in measured.warnings[0]
+
+
 def test_without_a_mask_the_support_of_the_reference_serves_and_is_said(session) -> None:
     session.write("desc-preproc_T1w", session.scan)
     session.moved("T2w", session.scan)
