@@ -118,6 +118,7 @@ class Settings:
     stop_on_first_crash: bool = False
     skip_bids_validation: bool = False
     show_head: bool = False
+    viewer: bool = False
     verbosity: int = 0
 
     def to_toml(self) -> str:

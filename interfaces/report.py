@@ -23,6 +23,7 @@ class _WriteReportInput(BaseInterfaceInputSpec):
     run = traits.Str(mandatory=True, nohash=True, desc="JSON, see build_subject_report")
     files = InputMultiObject(File(exists=True), desc="the outputs that the page is made of")
     show_head = traits.Bool(False, usedefault=True)
+    viewer = traits.Bool(False, usedefault=True, desc="write the 3-D page, too")
 
 
 class _WriteReportOutput(TraitedSpec):
@@ -44,6 +45,7 @@ class WriteReport(SimpleInterface):
             given.participant,
             json.loads(given.run),
             show_head=given.show_head,
+            viewer=given.viewer,
         )
         self._results["out_file"] = str(page)
         return runtime

@@ -159,7 +159,11 @@ def browser(install_packages: Callable[..., None]) -> Iterator[Browser]:
         started = playwright.chromium.launch(
             executable_path=_find_chromium(),
             # Chromium does not run as root in its sandbox; containers have a small /dev/shm.
-            args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"],
+            # The 3-D page draws with WebGL, here in software.
+            args=[
+                *("--no-sandbox", "--disable-dev-shm-usage"),
+                *("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
+            ],
         )
         yield started
         started.close()

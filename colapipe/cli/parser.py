@@ -281,6 +281,11 @@ def build_parser() -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         help="let figures show more than the brain",
     )
+    running.add_argument(
+        "--viewer",
+        action=argparse.BooleanOptionalAction,
+        help="write a page per participant to look at the brain in three dimensions, too",
+    )
     _add_cluster_options(parser)
     running.add_argument(
         "-v", "--verbose", dest="verbosity", action="count", help="more words; -vv for all"

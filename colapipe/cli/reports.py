@@ -64,4 +64,10 @@ def _rewrite(settings: Settings, participant: str) -> None:
     for session in session_folders(settings.out_dir, participant):
         write_session_quality(settings.out_dir, participant, session)
     run = read_record(settings.out_dir, participant)
-    write_report(settings.out_dir, participant, run, show_head=settings.show_head)
+    write_report(
+        settings.out_dir,
+        participant,
+        run,
+        show_head=settings.show_head,
+        viewer=settings.viewer,
+    )

@@ -515,7 +515,13 @@ def _report_failure(
     # A full disk is one reason for failures; it must not hide the others.
     with contextlib.suppress(OSError):
         try:
-            write_report(settings.out_dir, participant, described, show_head=settings.show_head)
+            write_report(
+                settings.out_dir,
+                participant,
+                described,
+                show_head=settings.show_head,
+                viewer=settings.viewer,
+            )
         except OutputError as err:
             screen.warn(str(err))
 

@@ -12,13 +12,19 @@ from colapipe.bids.outputs import SessionFiles, read_json, read_session, session
 from colapipe.bids.reader import DESCRIPTION, labels_in
 from colapipe.bids.sidecars import write_text
 from colapipe.report.page import build_subject_report
+from colapipe.report.viewer import build_viewer, viewer_name
 
 _RAW = "bids:raw:"
 _RECORD = re.compile(r"sub-([a-zA-Z0-9+]+)\.json")
 
 
 def write_report(
-    out_dir: Path, participant: str, run: Mapping[str, Any], *, show_head: bool = False
+    out_dir: Path,
+    participant: str,
+    run: Mapping[str, Any],
+    *,
+    show_head: bool = False,
+    viewer: bool = False,
 ) -> Path:
     """Write a participant's report, and keep what it says about the run.
 
@@ -26,12 +32,19 @@ def write_report(
     ----------
     out_dir, participant, run, show_head
         As for :func:`colapipe.report.page.build_subject_report`; the label without ``sub-``.
+    viewer : bool
+        Write the 3-D page, too. One of an earlier run is deleted otherwise: it shows what was.
 
     Returns
     -------
     Path
         The page.
     """
+    # First, so that the report can link to it.
+    if viewer:
+        build_viewer(out_dir, participant, show_head=show_head)
+    else:
+        (out_dir / viewer_name(participant)).unlink(missing_ok=True)
     page = build_subject_report(out_dir, participant, run, show_head=show_head)
     # The page shows settings in the order in which they are given.
     text = json.dumps(run, indent=2, ensure_ascii=False, default=str)
