@@ -31,7 +31,10 @@ _ROWS = (
 )
 # Letters on the left, right, top and bottom of a plane, by the axis that is cut.
 _LETTERS = {0: "PASI", 1: "LRSI", 2: "LRAP"}
-_BAND = 18
+# Wide letters: pages show two such pictures side by side, at half their size.
+_BAND, _LETTER_SIZE = 24, 20
+# Between planes, so that each letter is seen to belong to its own.
+_GAP = 24
 _WIDTH = 960
 _LEVELS = (96, 48, 24)
 _STRONGEST_FIRST = (LESION_LABEL, 3, 1, 2)
@@ -120,7 +123,8 @@ def choose_layout(mask: npt.ArrayLike, affine: npt.NDArray[np.float64]) -> Layou
     box = [slice(part.start, min(part.stop, n)) for part, n in zip(box, inside.shape, strict=True)]
     sizes = [(part.stop - part.start) * zoom for part, zoom in zip(box, zooms, strict=True)]
     widest = max(sum(sizes[_sides(axis)[0]] for axis, _ in row) for row in _ROWS)
-    scale = (_WIDTH - 2 * _BAND * max(map(len, _ROWS))) / widest
+    most = max(map(len, _ROWS))
+    scale = (_WIDTH - 2 * _BAND * most - _GAP * (most - 1)) / widest
     # The limits keep a broken header (voxels of 1000 mm) from asking for a huge picture.
     pixels = [int(np.clip(round(size * scale), 16, _WIDTH)) for size in sizes]
     cells = []
@@ -132,13 +136,13 @@ def choose_layout(mask: npt.ArrayLike, affine: npt.NDArray[np.float64]) -> Layou
             first, last = brain[axis]
             index = round(first + share * (last - first))
             cells.append(Cell(axis, index, top, left, pixels[up], pixels[across]))
-            left += pixels[across] + 2 * _BAND
-        top += max(cell.height for cell in cells[-len(row) :]) + 2 * _BAND
+            left += pixels[across] + 2 * _BAND + _GAP
+        top += max(cell.height for cell in cells[-len(row) :]) + 2 * _BAND + _GAP
     width = max(cell.left + cell.width for cell in cells) + _BAND
     return Layout(
         box=(box[0], box[1], box[2]),
         cells=tuple(cells),
-        height=top - _BAND,
+        height=top - _BAND - _GAP,
         width=width,
         pixel_mm=1 / scale,
         words=_in_words(cells, affine, brain),
@@ -213,7 +217,7 @@ def letters(layout: Layout) -> Bytes:
             (middle[0], bottom + half),
         )
         for letter, place in zip(_LETTERS[cell.axis], places, strict=True):
-            draw.text(place, letter, fill=255, font=figures.font(13), anchor="mm")
+            draw.text(place, letter, fill=255, font=figures.font(_LETTER_SIZE), anchor="mm")
     return np.asarray(canvas, dtype=np.uint8)
 
 

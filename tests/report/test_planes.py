@@ -76,10 +76,10 @@ def test_every_plane_has_its_four_letters_beside_it() -> None:
         assert not ink[cell.place].any()
         rows, columns = cell.place
         for beside in (
-            np.s_[rows, columns.start - 18 : columns.start],
-            np.s_[rows, columns.stop : columns.stop + 18],
-            np.s_[rows.start - 18 : rows.start, columns],
-            np.s_[rows.stop : rows.stop + 18, columns],
+            np.s_[rows, columns.start - planes._BAND : columns.start],
+            np.s_[rows, columns.stop : columns.stop + planes._BAND],
+            np.s_[rows.start - planes._BAND : rows.start, columns],
+            np.s_[rows.stop : rows.stop + planes._BAND, columns],
         ):
             assert ink[beside].max() == 255
 
