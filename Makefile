@@ -1,4 +1,4 @@
-# make demo | cola-tiny | test | test-all | lint | docs | clean; `make help` explains them.
+# make demo | cola-tiny | test | test-all | lint | docs | niivue | clean; `make help` explains them.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -24,7 +24,7 @@ endif
 # One stamp per choice of torch: asking for another one installs it, asking again does nothing.
 READY := $(VENV)/.ready$(addprefix -,$(TORCH))
 
-.PHONY: help setup demo cola-tiny test test-all coverage lint format docs clean
+.PHONY: help setup demo cola-tiny test test-all coverage lint format docs niivue clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -89,6 +89,13 @@ format: $(READY) ## Sort imports and apply the fixes that ruff knows
 
 docs: $(READY) ## Build the manual into build/docs
 	$(BIN)/mkdocs build --strict --site-dir build/docs
+
+# Another version: make niivue NIIVUE=VERSION NIIVUE_SHA256=... (of its package on npm).
+NIIVUE ?= 0.69.0
+NIIVUE_SHA256 ?= 6e9a6a471b428eb3b258a0086beca9187d95e43a781a39e8a519c6da246af485
+
+niivue: ## Fetch NiiVue, which the 3-D pages are made with, into the package (needs npm)
+	bash .ci/get-niivue $(NIIVUE) $(NIIVUE_SHA256)
 
 clean: ## Remove what make made, the virtual environment and the demo included
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage htmlcov
