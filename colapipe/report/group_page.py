@@ -200,13 +200,25 @@ def _measure(
                 "count": len(one.values),
                 "median": f"{one.spread.median:.4g}",
                 "outliers": sum(one.spread.is_outlier(value) for _, value in one.values),
-                "svg": draw_strip(_points(group.rows, one, links), one.spread, ends),
+                "svg": draw_strip(
+                    _label(one, about.get("LongName") or column),
+                    _points(group.rows, one, links),
+                    one.spread,
+                    ends,
+                ),
             }
             for one in series
         ],
         "axis": draw_axis(ends),
         "outliers": sum(one.spread.is_outlier(v) for one in series for _, v in one.values),
     }
+
+
+def _label(series: Series, measure: str) -> str:
+    """Say in one line what a strip is of."""
+    synthetic = "SYNTHETIC " if series.synthetic else ""
+    grid = f" on {series.reference}" if series.reference != series.contrast else ""
+    return f"{measure}, {synthetic}{series.contrast}{grid}, median {series.spread.median:.4g}"
 
 
 def _points(rows: Sequence[Row], series: Series, links: Mapping[str, str]) -> list[Point]:

@@ -59,11 +59,15 @@ def axis_range(spreads: Sequence[Spread], values: Sequence[float]) -> tuple[floa
     return low, high
 
 
-def draw_strip(points: Sequence[Point], spread: Spread, ends: tuple[float, float]) -> Markup:
+def draw_strip(
+    label: str, points: Sequence[Point], spread: Spread, ends: tuple[float, float]
+) -> Markup:
     """Draw the points of one series.
 
     Parameters
     ----------
+    label : str
+        What the points are, for those who cannot see where the strip stands.
     points : sequence of Point
         From the least to the largest value; one of them can be reached by the tabulator key, the
         others from there by the arrow keys.
@@ -89,8 +93,8 @@ def draw_strip(points: Sequence[Point], spread: Spread, ends: tuple[float, float
     heights = _stacked([_place(point.value, ends) for point in points])
     for number, (point, y) in enumerate(zip(points, heights, strict=True)):
         shapes.append(_point(point, y, ends, focus=number == 0))
-    return Markup('<svg class="strip" height="{}" role="group">{}</svg>').format(
-        _HEIGHT, Markup("").join(shapes)
+    return Markup('<svg class="strip" height="{}" role="group" aria-label="{}">{}</svg>').format(
+        _HEIGHT, visible(label), Markup("").join(shapes)
     )
 
 
