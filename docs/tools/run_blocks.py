@@ -38,7 +38,7 @@ PAGES = (
     *(
         f"docs/{name}.md"
         for name in (
-            *("index", "start", "usage", "files", "choosing", "report"),
+            *("index", "start", "usage", "files", "choosing", "report", "export"),
             *("when-something-goes-wrong", "cluster", "containers", "resources"),
             # Evaluation uses what training made.
             *("training", "evaluation", "results", "model"),
@@ -154,7 +154,7 @@ def _shim(program: str, module: str, box: Path) -> str:
 
 
 def run_pages(pages: list[str], box: Path) -> list[str]:
-    """Run the blocks of some pages; return what failed, in words."""
+    """Run the blocks of some pages; return where those stand that failed."""
     environment, failed = make_box(box), []
     for page in pages:
         for block in blocks_of(page):
@@ -171,7 +171,8 @@ def run_pages(pages: list[str], box: Path) -> list[str]:
                 word = "ok" if done.returncode == 0 else f"exit code {done.returncode}"
                 print(f"{where}: {word}, {time.monotonic() - start:.0f} s", flush=True)
                 if done.returncode:
-                    failed.append(f"{where}:\n{text}{done.stdout[-3000:]}{done.stderr[-3000:]}")
+                    print(text + done.stdout[-3000:] + done.stderr[-3000:], flush=True)
+                    failed.append(where)
     return failed
 
 
@@ -188,7 +189,7 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory() as folder:
         failed = run_pages(list(options.pages), Path(folder))
-    print("\n".join(["", *failed]), file=sys.stderr)
+    print(f"failed: {', '.join(failed)}" if failed else "all blocks ran")
     return 1 if failed else 0
 
 
