@@ -145,6 +145,7 @@ def test_the_self_check_joins_the_real_scan_it_is_about(derivatives: Path) -> No
     assert rows[3]["selfcheck_light"] == "n/a"
     described = json.loads(written.table.with_suffix(".json").read_text(encoding="utf-8"))
     assert described["selfcheck_agreement"]["Description"] == "How much they agree."
+    assert described["selfcheck_agreement"]["LongName"] == "Self-check: Agreement"
 
 
 def test_every_column_is_described(derivatives: Path) -> None:

@@ -193,7 +193,9 @@ class _Session:
         for name in dict.fromkeys(names):
             about = described.get(name)
             about = about if isinstance(about, dict) else {"Description": "Not described."}
-            self.selfcheck.setdefault(SELFCHECK + name, about)
+            # The table of the group has a shift and a turn of its own.
+            title = f"Self-check: {about.get('LongName', name)}"
+            self.selfcheck.setdefault(SELFCHECK + name, {**about, "LongName": title})
 
     def _read(self, table: Derivative, *needed: str) -> Iterator[Row]:
         """Yield the rows of a table as text, without ``n/a``; a problem if it is none."""

@@ -17,7 +17,7 @@ FAILED, RED, OUTLIER, AMBER, FINE = range(5)
 LIGHT = f"{SELFCHECK}light"
 REASONS = f"{SELFCHECK}reasons"
 
-_NO_MEASURE = ("interval_level", *BOOLEAN_COLUMNS, *MADE)
+_NO_MEASURE = ("interval_level", f"{SELFCHECK}calibrated_on", *BOOLEAN_COLUMNS, *MADE)
 _MOST_NAMED = 3
 
 
