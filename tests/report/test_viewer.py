@@ -21,6 +21,7 @@ from PIL import Image
 
 from colapipe.bids.outputs import read_session
 from colapipe.cli.app import main
+from colapipe.interfaces.report import WriteReport
 from colapipe.report import viewer
 from colapipe.report.viewer import Layer, Scene, build_viewer, make_scene
 
@@ -153,6 +154,13 @@ def test_the_page_is_written_with_the_report_and_deleted_when_it_is_not_asked_fo
     assert page.is_file()
     assert main(arguments) == 0
     assert not page.exists()
+
+
+def test_the_node_of_the_report_writes_the_page_where_it_is_asked_to(out, run):
+    for asked in (True, False):
+        node = WriteReport(out_dir=str(out), participant="01", run=json.dumps(run()), viewer=asked)
+        assert Path(node.run().outputs.out_file) == out / "sub-01.html"
+        assert (out / "sub-01_3d.html").is_file() == asked
 
 
 def test_niivue_is_the_file_that_its_makers_published():
