@@ -71,12 +71,10 @@ def synthesised(root: Path, folder: str, start: str, suffix: str) -> None:
 
 
 def selfchecked(anat: Path, start: str, **cells: str) -> Path:
-    """A self-check of FLAIR, with columns of its own and their descriptions."""
+    """A self-check of FLAIR that is red."""
     path = anat / f"{start}_space-T1w_desc-selfcheck_qc.tsv"
     cells = {"contrast": "FLAIR", "light": "red", "reasons": "turned by 8 degrees", **cells}
     path.write_text("\t".join(cells) + "\n" + "\t".join(cells.values()) + "\n", encoding="utf-8")
-    described = {"agreement": {"LongName": "Agreement", "Description": "How much they agree."}}
-    write_json(path.with_suffix(".json"), described)
     return path
 
 
@@ -135,21 +133,21 @@ def test_a_real_scan_and_its_synthesis_are_two_rows(derivatives: Path) -> None:
 
 
 def test_the_self_check_joins_the_real_scan_it_is_about(derivatives: Path) -> None:
-    selfchecked(derivatives / "sub-03" / "anat", "sub-03", agreement="0.25")
+    selfchecked(derivatives / "sub-03" / "anat", "sub-03", shift="0.25")
     written = write_group(derivatives)
     rows = read(written.table)
     assert len(rows) == 6
     assert rows[4]["contrast"] == "FLAIR" and rows[4]["coverage"] == "0.75"
-    assert rows[4]["selfcheck_light"] == "red" and rows[4]["selfcheck_agreement"] == "0.25"
+    assert rows[4]["selfcheck_light"] == "red" and rows[4]["selfcheck_shift"] == "0.25"
     assert rows[4]["selfcheck_reasons"] == "turned by 8 degrees"
     assert rows[3]["selfcheck_light"] == "n/a"
     described = json.loads(written.table.with_suffix(".json").read_text(encoding="utf-8"))
-    assert described["selfcheck_agreement"]["Description"] == "How much they agree."
-    assert described["selfcheck_agreement"]["LongName"] == "Self-check: Agreement"
+    assert described["selfcheck_shift"]["LongName"] == "Self-check: Shift"
+    assert described["shift"]["LongName"] == "Shift"
 
 
 def test_every_column_is_described(derivatives: Path) -> None:
-    selfchecked(derivatives / "sub-03" / "anat", "sub-03", agreement="0.25", other="1")
+    selfchecked(derivatives / "sub-03" / "anat", "sub-03", shift="0.25", unknown="1")
     path = write_group(derivatives).table
     described = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     assert all(described[name]["Description"] for name in read(path)[0])

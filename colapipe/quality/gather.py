@@ -14,10 +14,19 @@ from colapipe.bids.reader import labels_in, read_json
 from colapipe.contrasts import CONTRASTS
 from colapipe.evaluation.scores import SCORE_COLUMNS
 from colapipe.quality.columns import COLUMNS
+from colapipe.quality.selfcheck_table import SELFCHECK_COLUMNS
 from colapipe.quality.table import WARNINGS
 
 SELFCHECK = "selfcheck_"
 """How the columns of the self-check begin in the table of the group."""
+
+SELFCHECK_GROUP = {
+    # The registration, too, has a shift and a turn.
+    SELFCHECK + name: {**about, "LongName": f"Self-check: {about['LongName']}"}
+    for name, about in SELFCHECK_COLUMNS.items()
+    if name != "contrast"
+}
+"""Columns of the self-check."""
 
 SCORES = (
     *("psnr", "mae", "nmse", "ssim"),
@@ -88,7 +97,6 @@ def gather(out_dir: Path, failures: Mapping[str, Sequence[str]]) -> Group:
         Participant label to what its latest run failed with.
     """
     group = Group()
-    selfcheck: dict[str, dict[str, Any]] = {}
     for participant in sorted({*labels_in(out_dir, "sub"), *failures}):
         who = {"participant_id": f"sub-{participant}"}
         for message in failures.get(participant, ()):
@@ -100,11 +108,11 @@ def gather(out_dir: Path, failures: Mapping[str, Sequence[str]]) -> Group:
             except OSError as err:
                 group.problems.append(f"{folder}: cannot be read ({err.strerror})")
                 continue
-            group.rows += [here | row for row in _Session(files, group, selfcheck).rows()]
+            group.rows += [here | row for row in _Session(files, group).rows()]
     group.columns = {
         **_WHO,
         **COLUMNS,
-        **selfcheck,
+        **SELFCHECK_GROUP,
         **MADE,
         **{name: _score_column(name) for name in SCORES},
         **_FAILURE,
@@ -121,10 +129,8 @@ def _score_column(name: str) -> dict[str, Any]:
 class _Session:
     """The tables of one session, joined by reference, contrast and whether it is synthetic."""
 
-    def __init__(
-        self, files: SessionFiles, group: Group, selfcheck: dict[str, dict[str, Any]]
-    ) -> None:
-        self.files, self.group, self.selfcheck = files, group, selfcheck
+    def __init__(self, files: SessionFiles, group: Group) -> None:
+        self.files, self.group = files, group
         self.found: dict[tuple[str, str, bool], Row] = {}
 
     def rows(self) -> list[Row]:
@@ -184,18 +190,10 @@ class _Session:
                 row.update({name: read[name] for name in SCORES if name in read})
 
     def _add_selfcheck(self, table: Derivative) -> None:
-        names: list[str] = []
         for read in self._read(table, "contrast"):
-            row = self._row(_space(table), read.pop("contrast"), False)
-            row.update({SELFCHECK + name: text for name, text in read.items()})
-            names += read
-        described = read_json(table.path.with_suffix(".json"))[0]
-        for name in dict.fromkeys(names):
-            about = described.get(name)
-            about = about if isinstance(about, dict) else {"Description": "Not described."}
-            # The table of the group has a shift and a turn of its own.
-            title = f"Self-check: {about.get('LongName', name)}"
-            self.selfcheck.setdefault(SELFCHECK + name, {**about, "LongName": title})
+            row = self._row(_space(table), read["contrast"], False)
+            known = {SELFCHECK + name: text for name, text in read.items()}
+            row.update({name: text for name, text in known.items() if name in SELFCHECK_GROUP})
 
     def _read(self, table: Derivative, *needed: str) -> Iterator[Row]:
         """Yield the rows of a table as text, without ``n/a``; a problem if it is none."""

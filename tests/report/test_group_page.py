@@ -52,10 +52,6 @@ class Cohort:
         path = self.out / f"sub-{label}/anat/sub-{label}_space-T1w_desc-selfcheck_qc.tsv"
         text = f"contrast\tlight\treasons\n{contrast}\t{light}\t{reasons}\n"
         path.write_text(text, encoding="utf-8")
-        self.write_json(
-            path.relative_to(self.out).with_suffix(".json").as_posix(),
-            {"light": {"LongName": HOSTILE, "Description": HOSTILE, "Units": HOSTILE}},
-        )
 
     def page(self) -> Path:
         return write_group(self.out).page
@@ -157,7 +153,7 @@ def test_hostile_text_is_text(hostile: Cohort) -> None:
     text = hostile.page().read_text(encoding="utf-8")
     assert "<img" not in text and text.count("<script") == 1 and "\u202e" not in text
     shown = html.unescape(text)
-    # Contrast, reasons, failure, model, problem, warning and the words about a column.
+    # Contrast (of a row, a strip, the filter), light, reasons, failure, model and warning.
     assert shown.count(SHOWN) >= 10
 
 
