@@ -7,7 +7,7 @@ volumes that it looks at, and the numbers of many participants the limits that a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -15,16 +15,17 @@ import numpy as np
 import numpy.typing as npt
 
 from colapipe.coladiff.model import CoLaDiff
-from colapipe.contrasts import CONTRASTS, TISSUES
+from colapipe.contrasts import CONTRASTS, TISSUES, intensity_order
 from colapipe.evaluation.cases import open_again
 from colapipe.evaluation.lesions import split_name
 from colapipe.quality.histograms import TrainingRange, fit_range, histogram_of_levels
-from colapipe.quality.lights import Limits, SelfCheckLimits, fit_limits, join
+from colapipe.quality.lights import Found, Limits, SelfCheckLimits, fit_limits, join
 from colapipe.quality.selfcheck import (
     SAMPLES,
     STEPS,
     Measures,
     Pair,
+    exchange_margin,
     measure_session,
     spread_slices,
 )
@@ -137,24 +138,59 @@ def calibrate_quality(
     report : callable
         Told about each participant.
     """
-    found: dict[str, list[dict[str, Measures]]] = {}
+    found: dict[str, list[Found]] = {}
     for number, name in enumerate(validation.entries, start=1):
         report(f"[{number}/{len(validation.entries)}] {name}: self-check of every set of contrasts")
-        for joined, measures in check_sets(model, read_brain(validation, name)):
-            found.setdefault(joined, []).append(measures)
+        for joined, one in check_sets(model, read_brain(validation, name)):
+            found.setdefault(joined, []).append(one)
     return Quality(_ranges(training, validation), SelfCheckLimits(fit_sets(found)))
 
 
-def check_sets(model: CoLaDiff, brain: Brain) -> Iterator[tuple[str, dict[str, Measures]]]:
+def exchange_names(brain: Brain, one: str, other: str) -> Brain:
+    """Return a brain with two contrasts under each other's name, as wrong file names would do.
+
+    The tissue maps that a scan would have been given under its wrong name have the same classes
+    from dark to bright.
+    """
+    names = {one: other, other: one}
+
+    def swapped(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: values[names.get(name, name)] for name in values}
+
+    tissues = swapped(brain.tissues)
+    for name, true in names.items():
+        maps = brain.tissues[true]
+        order = zip(intensity_order(name), intensity_order(true), strict=True)
+        tissues[name] = {wrong: maps[right] for wrong, right in order}
+    return replace(brain, images=swapped(brain.images), masks=swapped(brain.masks), tissues=tissues)
+
+
+def check_sets(model: CoLaDiff, brain: Brain) -> Iterator[tuple[str, Found]]:
     """Yield the self-check of every set of two or more contrasts that a participant has."""
     known = [name for name in CONTRASTS if name in brain.images and name in model.contrasts]
     least = max(2, int(model.metadata["min_sources"]) + 1)
     for count in range(least, len(known) + 1):
         for contrasts in combinations(known, count):
-            yield join(contrasts), check_brain(model, brain, contrasts)
+            yield join(contrasts), check_with_exchange(model, brain, contrasts)
 
 
-def fit_sets(found: Mapping[str, Sequence[Mapping[str, Measures]]]) -> dict[str, dict[str, Limits]]:
+def check_with_exchange(model: CoLaDiff, brain: Brain, contrasts: Sequence[str]) -> Found:
+    """Check a participant, and see what exchanged names do to the margins against them."""
+    return Found(check_brain(model, brain, contrasts), _exchanged(model, brain, contrasts))
+
+
+def _exchanged(model: CoLaDiff, brain: Brain, contrasts: Sequence[str]) -> dict[str, float]:
+    """Return the margin of each two contrasts when they are exchanged on purpose."""
+    margins = {}
+    for pair in combinations(contrasts, 2):
+        wrong = exchange_names(brain, *pair)
+        margins[join(pair)] = exchange_margin(
+            *(leave_out(model, wrong, name, [c for c in contrasts if c != name]) for name in pair)
+        )
+    return margins
+
+
+def fit_sets(found: Mapping[str, Sequence[Found]]) -> dict[str, dict[str, Limits]]:
     """Return the limits of every set of contrasts that enough participants have."""
     fitted = {joined: fit_limits(measured) for joined, measured in found.items()}
     return {joined: limits for joined, limits in fitted.items() if limits}

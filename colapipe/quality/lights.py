@@ -3,7 +3,8 @@
 The limits come from participants who were left out of the training (``colapipe-model calibrate``),
 for each set of contrasts that a session can have, since few sources make a worse synthesis. They
 are bounds for one more participant like these, if the numbers are normally distributed: the mean
-and t sd sqrt(1 + 1/n) (Geisser 1993, "Predictive Inference").
+and t sd sqrt(1 + 1/n) (Geisser 1993, "Predictive Inference"). For exchanged names both sides are
+known, since names can be exchanged on purpose: the limit lies between them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import Any, Literal
 import numpy as np
 
 from colapipe.contrasts import CONTRASTS
-from colapipe.quality.selfcheck import SLICES, Measures, fisher
+from colapipe.quality.pose import fisher
+from colapipe.quality.selfcheck import SLICES, Measures
 
 Light = Literal["green", "amber", "red", "n/a"]
 
@@ -118,24 +120,41 @@ class Verdict:
     score: float = math.nan
 
 
-def fit_limits(measured: Sequence[Mapping[str, Measures]]) -> dict[str, Limits]:
+@dataclass(frozen=True)
+class Found:
+    """The self-check of one participant with one set of contrasts.
+
+    Attributes
+    ----------
+    measures : dict of Measures
+        By contrast.
+    exchanged : dict of float
+        By two contrasts (:func:`join`): the margin against exchanged names where these have been
+        exchanged on purpose.
+    """
+
+    measures: Mapping[str, Measures]
+    exchanged: Mapping[str, float] = field(default_factory=dict)
+
+
+def fit_limits(participants: Sequence[Found]) -> dict[str, Limits]:
     """Return the limits for the contrasts of one set.
 
     Parameters
     ----------
-    measured : sequence of dict of Measures
-        One for each participant, by contrast; all of the same contrasts.
+    participants : sequence of Found
+        All of the same contrasts.
 
     Returns
     -------
     dict of Limits
         By contrast; empty for fewer than three participants.
     """
-    if len(measured) < FEWEST:
+    if len(participants) < FEWEST:
         return {}
     found = {}
-    for name in measured[0]:
-        mine = [participant[name] for participant in measured]
+    for name in participants[0].measures:
+        mine = [participant.measures[name] for participant in participants]
         displacement = _bounds([m.displacement for m in mine if math.isfinite(m.displacement)], 1)
         asymmetry = _of_correlation([m.asymmetry for m in mine])
         found[name] = Limits(
@@ -148,12 +167,22 @@ def fit_limits(measured: Sequence[Mapping[str, Measures]]) -> dict[str, Limits]:
                 max(displacement.amber, VOXEL),
                 max(displacement.red, 2 * VOXEL),
             ),
-            exchange={
-                other: _bounds([m.exchange[other] for m in mine], -1).red
-                for other in mine[0].exchange
-            },
+            exchange=_exchange_limits(name, participants),
         )
     return found
+
+
+def _exchange_limits(name: str, participants: Sequence[Found]) -> dict[str, float]:
+    """Return the margin that is as unlikely with right names as with exchanged ones, by partner."""
+    limits = {}
+    for other in participants[0].measures[name].exchange:
+        right = [found.measures[name].exchange[other] for found in participants]
+        wrong = [found.exchanged[join((name, other))] for found in participants]
+        spread = [max(float(np.std(values, ddof=1)), 0.05) for values in (right, wrong)]
+        means = [float(np.mean(values)) for values in (right, wrong)]
+        if means[1] < means[0]:
+            limits[other] = (means[0] * spread[1] + means[1] * spread[0]) / sum(spread)
+    return limits
 
 
 def _of_correlation(values: Sequence[float]) -> Limit:

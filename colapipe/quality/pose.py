@@ -6,6 +6,7 @@ exist in some axial slices only, so the other, which is whole, is moved.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,9 @@ ITERATIONS = 12
 
 FURTHEST = 30.0
 """mm or degrees: a fit that goes further has lost its way."""
+
+NOTICEABLE = 0.02
+"""Gain in Fisher's z of the correlation below which another place is no better than this one."""
 
 _VOXELS = 20_000  # enough for six numbers
 _RADIUS = 60.0  # mm at which a degree of turn and a mm of shift are weighed against each other
@@ -69,7 +73,7 @@ def fit_pose(moving: FloatArray, fixed: FloatArray, mask: BoolArray, slices: Seq
     Returns
     -------
     Pose
-        NaN where the fit does not settle.
+        0 where no other place is noticeably better, NaN where the fit does not settle.
     """
     points = _points(mask, slices)
     centre = points.mean(axis=1, keepdims=True)
@@ -84,13 +88,36 @@ def fit_pose(moving: FloatArray, fixed: FloatArray, mask: BoolArray, slices: Seq
                 return LOST
             if np.abs(step).max() < 0.02:
                 break
-    moved = Rotation.from_rotvec(parameters[:3] / _RADIUS).as_matrix() @ (points - centre)
-    paths = moved + centre + parameters[3:, None] - points
+    there = _move(points, centre, parameters)
+    kept = ndimage.map_coordinates(mask.astype(np.uint8), there, order=0) > 0
+    before = correlation(blurred[tuple(points.astype(int))][kept], target[kept])
+    after = correlation(ndimage.map_coordinates(blurred, there[:, kept], order=1), target[kept])
+    if fisher(after) - fisher(before) < NOTICEABLE:
+        return Pose(0.0, 0.0, 0.0)
     return Pose(
         turn=float(np.degrees(np.linalg.norm(parameters[:3] / _RADIUS))),
         shift=float(np.linalg.norm(parameters[3:])),
-        displacement=float(np.linalg.norm(paths, axis=0).mean()),
+        displacement=float(np.linalg.norm(there - points, axis=0).mean()),
     )
+
+
+def correlation(one: npt.ArrayLike, other: npt.ArrayLike) -> float:
+    """Return Pearson's correlation of two lists of numbers; 0 where one of them is constant."""
+    x, y = np.asarray(one, dtype=np.float64), np.asarray(other, dtype=np.float64)
+    x, y = x - x.mean(), y - y.mean()
+    size = math.sqrt(float(x @ x) * float(y @ y))
+    return float(x @ y) / size if size > 0 else 0.0
+
+
+def fisher(r: float) -> float:
+    """Return Fisher's z of a correlation, which has about the same spread everywhere."""
+    return math.atanh(min(max(r, -0.999), 0.999))
+
+
+def _move(points: FloatArray, centre: FloatArray, parameters: FloatArray) -> FloatArray:
+    """Turn points about the centre and shift them, (3, n)."""
+    turned = Rotation.from_rotvec(parameters[:3] / _RADIUS).as_matrix() @ (points - centre)
+    return np.asarray(turned + centre + parameters[3:, None])
 
 
 def _step(
@@ -102,8 +129,8 @@ def _step(
     parameters: FloatArray,
 ) -> FloatArray:
     """Return the next step of the six parameters: turn (mm at _RADIUS) and shift (mm)."""
-    arms = Rotation.from_rotvec(parameters[:3] / _RADIUS).as_matrix() @ (points - centre)
-    there = arms + centre + parameters[3:, None]
+    there = _move(points, centre, parameters)
+    arms = there - centre - parameters[3:, None]
     kept = ndimage.map_coordinates(inside.astype(np.uint8), there, order=0) > 0
     there, arms, target = there[:, kept], arms[:, kept], target[kept]
     if target.size < points.shape[1] / 4:

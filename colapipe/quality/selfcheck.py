@@ -7,7 +7,6 @@ scan is judged in :mod:`colapipe.quality.lights`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -18,7 +17,7 @@ import numpy.typing as npt
 
 from colapipe.contrasts import CONTRASTS
 from colapipe.evaluation import metrics
-from colapipe.quality.pose import differences, fit_pose
+from colapipe.quality.pose import correlation, differences, fisher, fit_pose
 
 SLICES = 12
 """Slices that a self-check synthesises; thresholds hold for this number."""
@@ -158,29 +157,25 @@ def _measure(pair: Pair, exchange: Mapping[str, float]) -> Measures:
 
 
 def _exchange(pairs: Mapping[str, Pair]) -> dict[str, dict[str, float]]:
-    """Return for each two contrasts by how much their names fit better than exchanged ones."""
+    """Return the margin against exchanged names of each two contrasts."""
     found: dict[str, dict[str, float]] = {name: {} for name in pairs}
-
-    def alike(real: str, synthetic: str) -> float:
-        pair = pairs[synthetic]
-        inside = pair.mask[:, :, list(pair.slices)]
-        one = pairs[real].real[:, :, list(pair.slices)][inside]
-        return fisher(correlation(one, pair.synthetic[:, :, list(pair.slices)][inside]))
-
     for a, b in combinations([name for name in CONTRASTS if name in pairs], 2):
-        margin = alike(a, a) + alike(b, b) - alike(a, b) - alike(b, a)
-        found[a][b] = found[b][a] = margin
+        found[a][b] = found[b][a] = exchange_margin(pairs[a], pairs[b])
     return found
 
 
-def correlation(one: npt.ArrayLike, other: npt.ArrayLike) -> float:
-    """Return Pearson's correlation of two lists of numbers; 0 where one of them is constant."""
-    x, y = np.asarray(one, dtype=np.float64), np.asarray(other, dtype=np.float64)
-    x, y = x - x.mean(), y - y.mean()
-    size = math.sqrt(float(x @ x) * float(y @ y))
-    return float(x @ y) / size if size > 0 else 0.0
+def exchange_margin(one: Pair, other: Pair) -> float:
+    """Return by how much two scans fit their own syntheses better than each other's.
 
+    The sum of Fisher's z of the two correlations, less that of the two crossed ones. A synthesis
+    was made from the other scan among others, so the margin need not be above 0 for contrasts
+    that are much alike, such as T1w and T1ce.
+    """
 
-def fisher(r: float) -> float:
-    """Return Fisher's z of a correlation, which has about the same spread everywhere."""
-    return math.atanh(min(max(r, -0.999), 0.999))
+    def alike(real: Pair, made: Pair) -> float:
+        chosen = list(made.slices)
+        inside = made.mask[:, :, chosen]
+        scan, synthesis = real.real[:, :, chosen], made.synthetic[:, :, chosen]
+        return fisher(correlation(scan[inside], synthesis[inside]))
+
+    return alike(one, one) + alike(other, other) - alike(one, other) - alike(other, one)
