@@ -515,7 +515,12 @@ def _plain(value: Any) -> Any:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8 in one step; the folder is made if it is missing.
+    """Write a text file in UTF-8 as :func:`write_bytes` does."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file in one step; the folder is made if it is missing.
 
     Raises
     ------
@@ -532,7 +537,7 @@ def write_text(path: Path, text: str) -> None:
     # Jobs of an array may write the same file at the same moment, on different machines.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
         temporary.replace(path)
     except OSError as err:
         temporary.unlink(missing_ok=True)
