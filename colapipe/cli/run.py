@@ -320,6 +320,7 @@ def describe_run(
             "sha256": tools.model.sha256,
             "licence": tools.model.licence,
         },
+        "quality": None if tools.model is None else tools.model.metadata.get("quality"),
         "settings": json.loads(json.dumps(asdict(settings), default=str)),
         "warnings": list(warnings),
         "log_dir": str(log_dir),
