@@ -6,7 +6,7 @@ Whatever a file does not tell is left out of its row; a file that cannot be read
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -208,16 +208,13 @@ class _Grid:
         regions = {}
         if self.lesion is not None:
             regions["lesion"] = self.lesion[self.box][self.brain]
-        labels = self._values(next(self._own_first(self.files.tissues), None))
+        ordered = _ordered(self.files.tissues.get(self.space, {}), first=self.space)
+        labels = self._values(ordered[0][1]) if ordered else None
         if labels is not None:
             for label, tissue in enumerate(TISSUES, start=1):
                 regions[tissue.lower()] = labels == label
             regions.setdefault("lesion", labels == LESION_LABEL)
         return regions
-
-    def _own_first(self, kind: Mapping[str, Mapping[str, Derivative]]) -> Iterable[Derivative]:
-        ordered = _ordered(kind.get(self.space, {}), first=self.space)
-        return iter([derivative for _, derivative in ordered])
 
     def _values(self, derivative: Derivative | None) -> Values | None:
         """The voxels of an image in the brain, in one order for all; None if there are none."""

@@ -94,15 +94,13 @@ def review(group: Group) -> Review:
     Contrasts are compared with themselves only, and by the grid they are on; real scans and
     synthetic images apart.
     """
-    measures = {}
-    for column in group.columns:
-        if column not in _NO_MEASURE:
-            series = list(_series(column, group.rows))
-            if series:
-                measures[column] = series
+    measures: dict[str, list[Series]] = {}
     far: dict[int, list[tuple[float, str, str]]] = {}
-    for column, found in measures.items():
-        for series in found:
+    for column in group.columns:
+        if column in _NO_MEASURE:
+            continue
+        for series in _series(column, group.rows):
+            measures.setdefault(column, []).append(series)
             for index, value in series.values:
                 if series.spread.is_outlier(value):
                     words = _unlike(group.columns[column], column, value, series)
