@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from colapipe.quality.selfcheck_table import write_selfcheck
 from colapipe.quality.table import write_quality
 
 BUILD_GATE, OPEN_GATE = 20.0, 2.0
@@ -61,18 +62,8 @@ def _simulate_session(anat: Path, start: str, rng: np.random.Generator) -> None:
     odd = rng.random() < 0.02
     rows = [_real(contrast, rng, odd) for contrast in REAL] + [_synthetic(rng)]
     write_quality(anat / f"{start}_desc-quality_qc.tsv", rows, [])
-    lines = ["contrast\tsources\tcorrelation\tasymmetry\tdisplacement\tscore\tlight\treasons"]
-    for contrast in REAL:
-        sources = "+".join(other for other in REAL if other != contrast)
-        light = "red" if odd else "amber" if rng.random() < 0.03 else "green"
-        reason = "n/a" if light == "green" else "it fits best when turned by 7.9 degrees"
-        numbers = np.array([0.8, 0.6, 1.0, 1.0]) + rng.normal(0, 0.05, 4)
-        cells = [contrast, sources, *(f"{value:.6g}" for value in numbers), light, reason]
-        lines.append("\t".join(cells))
-    table = anat / f"{start}_desc-selfcheck_qc.tsv"
-    table.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    about = {name: {"LongName": name, "Description": name} for name in lines[0].split("\t")}
-    _write_json(table.with_suffix(".json"), about)
+    checks = [_checked(contrast, rng, odd) for contrast in REAL]
+    write_selfcheck(anat / f"{start}_desc-selfcheck_qc.tsv", checks)
     model = {"Name": "simulated", "WeightsSHA256": "0" * 64, "Sampler": "ddim", "Steps": 4}
     sidecar = {"SynthesisModel": model | {"Samples": 4}, "SynthesizedFrom": list(REAL)}
     _write_json(anat / f"{start}_desc-synth_{TARGET}.json", sidecar)
@@ -98,6 +89,25 @@ def _synthetic(rng: np.random.Generator) -> dict[str, Any]:
         row[f"sd_{region}"] = rng.normal(size, 0.1 * size)
         row[f"interval_{region}"] = 3 * row[f"sd_{region}"]
     return row | {"slices": int(rng.integers(120, 160)), "coverage": 1.0, "clipped_low": 0.0}
+
+
+def _checked(contrast: str, rng: np.random.Generator, odd: bool) -> dict[str, Any]:
+    light = "red" if odd else "amber" if rng.random() < 0.03 else "green"
+    return {
+        "contrast": contrast,
+        "sources": "+".join(other for other in REAL if other != contrast),
+        "light": light,
+        "reasons": "" if light == "green" else "it fits best when turned by 7.9 degrees",
+        "score": rng.normal(1, 0.2),
+        "correlation": rng.normal(0.8, 0.05),
+        "asymmetry": rng.normal(0.6, 0.05),
+        "turn": rng.gamma(2.0, 0.2),
+        "shift": rng.gamma(2.0, 0.2),
+        "displacement": rng.gamma(2.0, 0.3),
+        "psnr_fitted": rng.normal(20, 1),
+        "ssim_fitted": rng.normal(0.7, 0.05),
+        "calibrated_on": 5,
+    }
 
 
 def _write_json(path: Path, content: object) -> None:
