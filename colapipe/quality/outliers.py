@@ -22,6 +22,9 @@ LEAST = {
     "coverage": 0.005,
     "clipped_low": 0.001,
     "clipped_high": 0.001,
+    "selfcheck_shift": 0.5,
+    "selfcheck_turn": 0.5,
+    "selfcheck_displacement": 0.5,
 }
 """Least deviation that is taken for usual, by column: where nearly all values are the same (a
 coverage of 1), a difference that means nothing must not stand out. Elsewhere 2 % of the median.
