@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from colapipe.anatomy.intensity import PERCENTILES
+from colapipe.bids.outputs import SessionFiles, read_session, session_folders
 from colapipe.bids.sidecars import write_text
 from colapipe.quality.histograms import TrainingRange
 from colapipe.quality.stored import QualityError, read_quality
 from colapipe.report import figures, steppers
-from colapipe.report.files import SessionFiles, as_text, flatten, read_session, session_folders
 from colapipe.report.gallery import write_figures
 from colapipe.report.methods import methods
 from colapipe.report.parts import Picture
@@ -20,7 +20,9 @@ from colapipe.report.rows import MAP_PERCENTILE
 from colapipe.report.session import Session, as_list, as_mapping, draw_session, recorded
 from colapipe.report.tables import worst_light
 from colapipe.report.templates import render
+from colapipe.report.text import as_text, flatten
 from colapipe.report.uncertainty import calibrated_level
+from colapipe.report.viewer import viewer_name
 from colapipe.report.volumes import by_preference
 
 # Rows at full size keep the page near 5 MB; with more of them each becomes smaller.
@@ -136,6 +138,9 @@ def _context(
         "failures": [_failure(entry) for entry in _mappings(run.get("failures"))],
         "warnings": warnings + [text for session in sessions for text in session.warnings],
         "light_of_all": worst_light(checks),
+        "viewer": viewer_name(participant)
+        if (out_dir / viewer_name(participant)).is_file()
+        else None,
         "limit": limit,
         "has_maps": has_maps,
         "colour_bar": steppers.colour_bar(limit),

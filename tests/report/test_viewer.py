@@ -150,10 +150,13 @@ def test_the_page_is_written_with_the_report_and_deleted_when_it_is_not_asked_fo
     (out / "dataset_description.json").write_text(json.dumps(made_by))
     arguments = [str(out.parent / "raw"), str(out), "participant", "--reports-only"]
     assert main([*arguments, "--viewer"]) == 0
-    page = out / "sub-01_3d.html"
+    page, report = out / "sub-01_3d.html", out / "sub-01.html"
     assert page.is_file()
+    assert 'href="sub-01_3d.html"' in report.read_text(encoding="utf-8")
+    assert 'href="sub-01.html"' in page.read_text(encoding="utf-8")
     assert main(arguments) == 0
     assert not page.exists()
+    assert "_3d.html" not in report.read_text(encoding="utf-8")
 
 
 def test_the_node_of_the_report_writes_the_page_where_it_is_asked_to(out, run):
