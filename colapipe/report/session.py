@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,14 +9,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import numpy as np
-
+from colapipe.bids.outputs import Derivative, SessionFiles, read_json
+from colapipe.quality.arrays import shift_and_turn
 from colapipe.quality.histograms import TrainingRange
-from colapipe.report.files import Derivative, SessionFiles, as_text, flatten, read_json
 from colapipe.report.parts import Comparison, Drawing, Stepper
 from colapipe.report.rows import Figure, Grid
 from colapipe.report.steppers import Budget
 from colapipe.report.tables import Table, show_table
+from colapipe.report.text import as_text, flatten
 from colapipe.report.volumes import by_preference
 
 
@@ -259,17 +258,10 @@ def _transform(derivative: Derivative) -> dict[str, str]:
 
 def _how_far(sidecar: Mapping[str, Any]) -> str:
     """Shift of the middle of the moving scan and angle of a rigid transform, in words."""
-    grid = as_mapping(sidecar.get("MovingGrid"))
-    try:
-        matrix = np.array(sidecar["MovingToReference"], dtype=float).reshape(4, 4)
-        affine = np.array(grid["Affine"], dtype=float).reshape(4, 4)
-        middle = affine @ [*((np.array(grid["Shape"], dtype=float) - 1) / 2), 1.0]
-    except (KeyError, TypeError, ValueError):
+    moved = shift_and_turn(sidecar)
+    if moved is None:
         return ", whose matrix is not in the sidecar"
-    shift = float(np.linalg.norm((matrix @ middle - middle)[:3]))
-    # The trace of a rotation by an angle t is 1 + 2 cos t.
-    angle = math.degrees(math.acos(float(np.clip((np.trace(matrix[:3, :3]) - 1) / 2, -1, 1))))
-    return f": {shift:.1f} mm at the middle of the scan, turned by {angle:.1f} degrees"
+    return f": {moved[0]:.1f} mm at the middle of the scan, turned by {moved[1]:.1f} degrees"
 
 
 def _file(out_dir: Path, path: Path) -> dict[str, str]:

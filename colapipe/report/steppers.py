@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from colapipe.bids.outputs import SessionFiles
 from colapipe.report import figures
 from colapipe.report.figures import Bytes, Floats, View
-from colapipe.report.files import SessionFiles
 from colapipe.report.parts import Panel, Picture
 
 Mask = npt.NDArray[np.bool_]

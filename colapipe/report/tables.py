@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from colapipe.report.files import Derivative, as_text, read_table
+from colapipe.bids.outputs import Derivative, read_table
+from colapipe.report.text import as_text
 
 LIGHTS = ("red", "amber", "n/a", "green")
 """Lights of the self-check, the one to look at first in front."""

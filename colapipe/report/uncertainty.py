@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from colapipe.quality.intervals import interval_of
-from colapipe.report.files import as_text
+from colapipe.report.text import as_text
 
 
 def calibrated_level(sidecar: Mapping[str, Any]) -> float | None:
