@@ -97,7 +97,7 @@ def derivatives(tmp_path: Path) -> Derivatives:
     return Derivatives(tmp_path / "out")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run() -> Callable[..., dict[str, Any]]:
     """Builds the description of a run, with what a test changes."""
 
@@ -117,3 +117,56 @@ def run() -> Callable[..., dict[str, Any]]:
         return {**described, **changes}
 
     return build
+
+
+HOSTILE = (
+    "<script>alert(1)</script>\"'><img src=x onerror=alert(2)> {{ 7*7 }} \u202egnp.\u05d0\u05d1"
+)
+
+
+@pytest.fixture(scope="session")
+def hostile() -> str:
+    """Text that would run, break out of an attribute, be filled in, or be read backwards."""
+    return HOSTILE
+
+
+@pytest.fixture(scope="session")
+def rich_report(tmp_path_factory: pytest.TempPathFactory, run: Callable[..., Any]) -> Path:
+    """A page with all that a page can show: two syntheses of the same sources, and all tables."""
+    from colapipe.report.page import build_subject_report
+
+    made = Derivatives(tmp_path_factory.mktemp("rich") / "out")
+    made.scans("T1w", "T2w", "FLAIR")
+    # The patient's right is brighter in one, the front in the other.
+    across, along = np.indices(SHAPE)[:2]
+    error = made.scan * (0.5 + across / SHAPE[0])
+    for contrast, image in (("T2w", error), ("T1ce", made.scan * (0.3 + along / SHAPE[1]))):
+        sources = [name for name in ("T1w", "T2w", "FLAIR") if name != contrast]
+        made.synthesis(contrast, sources, image=image * 3, std=made.mask * (10.0 + across))
+    made.write("space-T1w_desc-fromT1w_dseg", made.mask.astype(np.uint8) * 2)
+    made.write_text(
+        "space-T1w_desc-selfcheck_qc.tsv",
+        "contrast\tsources\tcorrelation\tlight\treasons\n"
+        "T1w\tT2w, FLAIR\t0.91\tgreen\tn/a\n"
+        "T2w\tT1w, FLAIR\t0.52\tamber\tless like its synthesis than usual\n"
+        "FLAIR\tT1w, T2w\t0.05\tred\tit may be turned\n",
+    )
+    many = [f"measure_{number}" for number in range(14)]
+    made.write_text(
+        "space-T1w_desc-quality_qc.tsv",
+        "\t".join(["contrast", "synthetic", "nothing", *many])
+        + "\nT1w\tfalse\tn/a\t"
+        + "\t".join("1" * 14)
+        + "\nT2w\ttrue\tn/a\t"
+        + "\t".join("2" * 14)
+        + "\n",
+    )
+    about = {"measure_0": {"LongName": "First", "Description": "The first one.", "Units": "mm"}}
+    made.write_text("space-T1w_desc-quality_qc.json", json.dumps(about))
+    made.write_text("space-T1w_desc-synth_qc.tsv", "target\tpsnr\nT2w\t23.45\n")
+    failure = {"node": "wf.step", "message": "Traceback\n\nValueError: bad", "crash_file": "a.txt"}
+    return build_subject_report(
+        made.out_dir,
+        "01",
+        run({"session": None, "targets": ["T2w", "T1ce"]}, failures=[failure], warnings=["look"]),
+    )

@@ -22,9 +22,6 @@ from colapipe.errors import OutputError
 from colapipe.report.page import build_subject_report
 
 Run = Callable[..., dict[str, Any]]
-HOSTILE = (
-    "<script>alert(1)</script>\"'><img src=x onerror=alert(2)> {{ 7*7 }} \u202egnp.\u05d0\u05d1"
-)
 SESSION = {
     "session": None,
     "reference": "T1w",
@@ -191,34 +188,36 @@ def test_a_participant_without_any_output_still_gets_a_page(tmp_path: Path, run:
     assert "not recorded" in empty.text
 
 
-def test_names_and_json_from_a_hostile_dataset_are_only_text(derivatives: Any, run: Run) -> None:
+def test_names_and_json_from_a_hostile_dataset_are_only_text(
+    derivatives: Any, run: Run, hostile: str
+) -> None:
     derivatives.scans("T1w", "FLAIR")
     derivatives.synthesis("T2w", ["T1w", "FLAIR"])
     anat = derivatives.anat()
     sidecar = anat / "sub-01_space-T1w_desc-synth_T2w.json"
-    sidecar.write_text(json.dumps({HOSTILE: HOSTILE, "SynthesisModel": {HOSTILE: [HOSTILE]}}))
-    derivatives.write_text("space-T1w_desc-synth_qc.tsv", f"{HOSTILE}\n{HOSTILE}\n")
+    sidecar.write_text(json.dumps({hostile: hostile, "SynthesisModel": {hostile: [hostile]}}))
+    derivatives.write_text("space-T1w_desc-synth_qc.tsv", f"{hostile}\n{hostile}\n")
     derivatives.write_text("from-FLAIR_to-T1w_mode-image_xfm.json", '{"Engine": {"Name": "<b>"}}')
     (anat / "sub-01_<img src=x onerror=alert(3)>_\u202e\"'.txt").write_text("x")
     Path(os.fsdecode(os.fsencode(anat) + b"/javascript:\xff\xfe.txt")).write_text("x")
     session = {
         "session": None,
-        "reference": HOSTILE,
-        "contrasts": {"T1w": HOSTILE, HOSTILE: HOSTILE},
-        "targets": [HOSTILE],
-        "notes": [HOSTILE, {"a": HOSTILE}],
+        "reference": hostile,
+        "contrasts": {"T1w": hostile, hostile: hostile},
+        "targets": [hostile],
+        "notes": [hostile, {"a": hostile}],
     }
     described = run(
         session,
-        version=HOSTILE,
-        command=HOSTILE,
-        started=HOSTILE,
-        engine=HOSTILE,
-        engine_version=HOSTILE,
-        model={"name": HOSTILE, "sha256": HOSTILE, HOSTILE: [HOSTILE]},
-        settings={HOSTILE: {HOSTILE: HOSTILE}},
-        failures=[{"node": HOSTILE, "message": HOSTILE, "crash_file": "javascript:alert(1)"}],
-        warnings=[HOSTILE],
+        version=hostile,
+        command=hostile,
+        started=hostile,
+        engine=hostile,
+        engine_version=hostile,
+        model={"name": hostile, "sha256": hostile, hostile: [hostile]},
+        settings={hostile: {hostile: hostile}},
+        failures=[{"node": hostile, "message": hostile, "crash_file": "javascript:alert(1)"}],
+        warnings=[hostile],
     )
     page = Page(build_subject_report(derivatives.out_dir, "01", described))
     assert page.elements.count("script") == 1
@@ -227,7 +226,7 @@ def test_names_and_json_from_a_hostile_dataset_are_only_text(derivatives: Any, r
     assert not [link for link in page.links if not link.startswith(("#", "sub-01/"))]
     # What reorders text is shown as its code; letters that are simply written right to left stay.
     assert "\u202e" not in page.html
-    assert HOSTILE.replace("\u202e", "\\u202e") in page.text
+    assert hostile.replace("\u202e", "\\u202e") in page.text
     assert "{{ 7*7 }}" in page.text
     assert "javascript:\\udcff\\udcfe.txt" in page.text
 
