@@ -41,6 +41,7 @@ BRATS_NAMES = {"T1w": "t1n", "T1ce": "t1c", "T2w": "t2w", "FLAIR": "t2f"}
 """What the BraTS challenges since 2023 call the contrasts."""
 
 MANIFEST = "manifest.tsv"
+_COVERED = 0.95  # Less of the brain than this is worth a word.
 BRATS_FOLDER, NNUNET_FOLDER = "brats", "imagesTs"
 
 _SPACE = (
@@ -328,44 +329,72 @@ def _render(case: Case, contrasts: set[str]) -> dict[str, _Rendered]:
     """
     if not contrasts:
         return {}
-    if case.mask is not None:
-        mask = load_scan(case.mask.path)
-    else:
-        # Preprocessed images are brain-extracted: where one is not 0, there is brain.
-        first = next(image for image in case.images.values())
-        mask = load_scan(first.file.path)
-        mask = nib.Nifti1Image((np.asarray(mask.dataobj) != 0).astype(np.uint8), mask.affine)
-    grid = model_grid(mask.affine, mask.shape)
-    brain = mask_to_model_grid(mask, grid)
-    if not brain.any():
-        raise InputFileError(
-            case.mask.path if case.mask else case.name,
-            "no brain in it",
-            "a brain mask",
-            "Run the participant again.",
-        )
-    start = window_around(brain)
-    inside = _cut(brain, start) != 0
-    outside = int(brain.sum()) - int(inside.sum())
-    affine = _lps_affine(grid.affine, start)
+    window = _window(case)
     rendered = {}
     for contrast in sorted(contrasts):
-        path = case.images[contrast].file.path
-        image = load_scan(path)
+        image = case.images[contrast]
+        scan = load_scan(image.file.path)
         try:
-            volume = to_model_grid(image, grid, mask=np.asarray(mask.dataobj) > 0)
+            volume, covered = window.resample(scan, synthetic=image.synthetic)
         except ValueError as err:
+            expected = f"an image on the grid of the {case.reference}"
             raise InputFileError(
-                path, str(err), f"the grid of the {case.reference}", "Run the participant again."
+                image.file.path, str(err), expected, "Run the participant again."
             ) from err
-        cut = np.where(inside, _cut(volume, start), np.float32(0))
-        covered = float(np.count_nonzero(cut)) / max(1, int(inside.sum()))
-        stored = nib.Nifti1Image(np.asfortranarray(cut[::-1, ::-1]), affine)
-        stored.set_sform(affine, code=1)
-        stored.set_qform(affine, code=1)
-        stored.header.set_xyzt_units("mm")
-        rendered[contrast] = _Rendered(stored, covered, outside)
+        volume.header["descrip"] = _said_inside(contrast, image)
+        rendered[contrast] = _Rendered(volume, covered, window.outside)
     return rendered
+
+
+def _window(case: Case) -> _Window:
+    """Lay the grid around the brain mask; preprocessed images are brain-extracted, one will do."""
+    path = case.mask.path if case.mask else next(iter(case.images.values())).file.path
+    image = load_scan(path)
+    inside = (np.asarray(image.dataobj) > 0).astype(np.uint8)
+    try:
+        return _Window(nib.Nifti1Image(inside, image.affine))
+    except ValueError as err:
+        raise InputFileError(path, str(err), "a brain", "Run the participant again.") from err
+
+
+class _Window:
+    """The exported grid around one brain."""
+
+    def __init__(self, brain: nib.Nifti1Image) -> None:
+        self._brain = np.asarray(brain.dataobj) > 0
+        self._grid = model_grid(brain.affine, brain.shape)
+        on_grid = mask_to_model_grid(brain, self._grid)
+        self._start = window_around(on_grid)
+        self._affine = _lps_affine(self._grid.affine, self._start)
+        self.outside = int(on_grid.sum()) - int(_cut(on_grid, self._start).sum())
+
+    def resample(self, image: nib.Nifti1Image, *, synthetic: bool) -> tuple[nib.Nifti1Image, float]:
+        """Return an image on this grid, and the part of the brain where it is not 0.
+
+        Raises
+        ------
+        ValueError
+            If it is not on the grid of the brain mask.
+        """
+        filled = self._brain & (np.asarray(image.dataobj) != 0)
+        # Slices that were not synthesised stay 0, and do not mix with their neighbours.
+        shown = filled if synthetic and filled.any() else self._brain
+        volume = to_model_grid(image, self._grid, mask=shown)
+        where = nib.Nifti1Image(shown.astype(np.uint8), image.affine)
+        inside = mask_to_model_grid(where, self._grid) != 0
+        cut = _cut(np.where(inside, volume, np.float32(0)), self._start)
+        stored = nib.Nifti1Image(np.asfortranarray(cut[::-1, ::-1]), self._affine)
+        stored.set_sform(self._affine, code=1)
+        stored.set_qform(self._affine, code=1)
+        stored.header.set_xyzt_units("mm")
+        return stored, float(filled.sum() / self._brain.sum())
+
+
+def _said_inside(contrast: str, image: Image) -> str:
+    """Say in the file itself what its name cannot: at most 79 letters."""
+    if image.synthetic:
+        return f"SYNTHETIC {contrast}: made by a model, not acquired. See {MANIFEST}"
+    return f"{contrast}: preprocessed scan"
 
 
 def window_around(brain: npt.ArrayLike, shape: Shape = SHAPE) -> Shape:
@@ -517,6 +546,7 @@ def _rows(
         volume = rendered.get(contrast)
         if volume is not None:
             row |= {"covered": f"{volume.covered:.4f}", "outside": str(volume.outside)}
+            row["note"] = "; ".join(_remarks(contrast, image, volume))
         elif problem:
             row["note"] = problem
         elif missing:
@@ -524,6 +554,16 @@ def _rows(
         else:
             row["note"] = "not exported: fewer than half of the cases have it"
         yield row
+
+
+def _remarks(contrast: str, image: Image, volume: _Rendered) -> Iterator[str]:
+    """Yield what is to be known about an exported volume."""
+    if image.synthetic and contrast == "T1ce":
+        yield "enhancement in a synthetic T1ce is not evidence of enhancement"
+    if volume.covered < _COVERED:
+        yield f"is 0 in {1 - volume.covered:.0%} of the brain"
+    if volume.outside:
+        yield f"{volume.outside} brain voxels do not fit into the grid"
 
 
 def _origin(image: Image, out_dir: Path) -> dict[str, str]:

@@ -177,6 +177,30 @@ def test_the_manifest_says_what_is_synthetic_and_from_what(outputs, tmp_path):
     assert "NOT the SRI24" in described["brats_file"]["Description"]
 
 
+def test_a_synthetic_file_says_so_inside(outputs, tmp_path):
+    outputs.scans("01", "T1w", "T2w", "FLAIR")
+    outputs.synthesis("01", "T1ce")
+    export(outputs.root, tmp_path / "to", [("01", None)])
+    said = {
+        path.name: bytes(nib.load(path).header["descrip"]).rstrip(b"\0").decode()
+        for path in (tmp_path / "to" / "imagesTs").iterdir()
+    }
+    assert said["sub-01_0001.nii.gz"].startswith("SYNTHETIC T1ce: made by a model, not acquired")
+    assert said["sub-01_0001.nii.gz"].endswith("manifest.tsv")
+    assert not any("SYNTHETIC" in said[f"sub-01_000{number}.nii.gz"] for number in (0, 2, 3))
+    note = manifest(tmp_path / "to")["sub-01", "T1ce"]["note"]
+    assert note == "enhancement in a synthetic T1ce is not evidence of enhancement"
+
+
+def test_an_image_that_is_partly_empty_is_remarked(outputs, tmp_path):
+    outputs.scans("01", "T1w")
+    half = np.where(np.indices(outputs.shape)[2] < SIZE // 2, outputs.image, 0)
+    outputs.write("01", "space-T1w_desc-synth_T2w", half, {"Synthetic": True})
+    export(outputs.root, tmp_path / "to", [("01", None)])
+    row = manifest(tmp_path / "to")["sub-01", "T2w"]
+    assert 0.4 < float(row["covered"]) < 0.6 and "of the brain" in row["note"]
+
+
 def test_a_real_scan_is_preferred_to_a_synthetic_one(outputs, tmp_path):
     outputs.scans("01", *FOUR)
     outputs.synthesis("01", "FLAIR")
@@ -272,3 +296,11 @@ def test_an_export_needs_a_finished_participant_level(options, capsys):
     with pytest.raises(SystemExit):
         main(["raw", "out", *options, "--export", "to"])
     assert "--export" in capsys.readouterr().err
+
+
+def test_a_mask_without_a_brain_spoils_its_case_only(outputs, tmp_path):
+    outputs.scans("01", "T1w")
+    outputs.scans("02", "T1w")
+    outputs.write("01", "space-T1w_label-brain_desc-fromT1w_mask", -1.0 * outputs.mask)
+    done = export(outputs.root, tmp_path / "to", [("01", None), ("02", None)])
+    assert done.nnunet == 1 and len(done.problems) == 1 and "_mask" in done.problems[0]
