@@ -125,6 +125,11 @@ def test_who_is_said_to_run_a_block_says_so_too(
         assert pages == {page for page, other in said if other == runner}, runner
 
 
+def test_python_is_run_by_a_test(blocks: list) -> None:
+    python = [block for block in blocks if block.language == "python"]
+    assert {block.runner for block in python} == {"tests/manual/test_python.py"}
+
+
 def test_each_runner_knows_the_programs_of_its_blocks(
     blocks: list, tool: Callable[[str], ModuleType]
 ) -> None:
