@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -99,6 +100,7 @@ def calibrate(options: argparse.Namespace, report: Callable[[str], None]) -> Non
     from colapipe.evaluation.self_check import calibrate_quality
     from colapipe.evaluation.tables import long_tsv
     from colapipe.model_info import read_description
+    from colapipe.quality.selfcheck import SLICES
     from colapipe.training.slices import SliceStore, cache_split
     from colapipe.training.split import read_split
 
@@ -110,21 +112,29 @@ def calibrate(options: argparse.Namespace, report: Callable[[str], None]) -> Non
         sha256, defaults["sampler"], options.steps or defaults["sampled_steps"], options.samples
     )
     folder = options.out.with_name(f"{options.out.stem}-calibration")
-    labels, cache = _participants(options, split.validation), options.cache or folder / "slices"
-    cache_split(options.data or (), cache, [*labels, *split.train], report)
-    store = SliceStore(cache, labels)
+    labels = _participants(options, split.validation)
+    cached = options.cache or folder / "slices"
+    cache_split(options.data or (), cached, [*labels, *split.train], report)
+    store = SliceStore(cached, labels)
     if not store.entries:
-        raise DatasetError(f"{cache}: holds none of the split's validation participants")
-    model = CoLaDiff.load(options.model, options.device)
-    quality = calibrate_quality(model, SliceStore(cache, split.train), store, report)
+        raise DatasetError(f"{cached}: holds none of the split's validation participants")
+    conditions = conditions_of(store, settings.every, split.sha256, settings.seed, options.lesions)
+    model = cache(lambda: CoLaDiff.load(options.model, options.device))
+    quality = calibrate_quality(
+        model,
+        SliceStore(cached, split.train),
+        store,
+        folder / "self-check",
+        {name: [sha256, SLICES, crc] for name, crc in conditions.checksums.items()},
+        report,
+    )
     if options.quality_only:
         work.write_calibrated(options.model, options.out, None, quality)
         report(f"the calibrated model: {options.out}")
         return
-    conditions = conditions_of(store, settings.every, split.sha256, settings.seed, options.lesions)
     found = work.VoxelStore(folder / "voxels", settings, conditions.checksums, conditions.lesions)
     tasks = work.collect(
-        lambda: model,
+        model,
         store,
         found,
         settings,

@@ -6,16 +6,20 @@ volumes that it looks at, and the numbers of many participants the limits that a
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from colapipe.bids.sidecars import write_text
 from colapipe.coladiff.model import CoLaDiff
 from colapipe.contrasts import CONTRASTS, TISSUES, intensity_order
+from colapipe.errors import UsageError
 from colapipe.evaluation.cases import open_again
 from colapipe.evaluation.lesions import split_name
 from colapipe.quality.histograms import TrainingRange, fit_range, histogram_of_levels
@@ -123,27 +127,61 @@ def check_brain(model: CoLaDiff, brain: Brain, contrasts: Sequence[str]) -> dict
 
 
 def calibrate_quality(
-    model: CoLaDiff,
+    model: Callable[[], CoLaDiff],
     training: SliceStore,
     validation: SliceStore,
+    folder: Path,
+    made_by: Mapping[str, Any],
     report: Report = lambda line: None,
 ) -> Quality:
     """Find what is usual: intensities of the training data, and self-checks of held-out people.
 
     Parameters
     ----------
-    model : CoLaDiff
+    model : callable
+        Loads the model; called if there is something left to do.
     training, validation : SliceStore
         The participants that it learned from, and those that it did not.
+    folder : Path
+        Keeps what was measured, so that a run that was killed goes on where it stopped.
+    made_by : mapping
+        What the numbers depend on, for each participant and session; others are refused.
     report : callable
         Told about each participant.
+
+    Raises
+    ------
+    UsageError
+        If the folder has numbers that were made otherwise.
     """
-    found: dict[str, list[Found]] = {}
+    folder.mkdir(parents=True, exist_ok=True)
+    sets: dict[str, list[Found]] = {}
+    loaded: CoLaDiff | None = None
     for number, name in enumerate(validation.entries, start=1):
-        report(f"[{number}/{len(validation.entries)}] {name}: self-check of every set of contrasts")
-        for joined, one in check_sets(model, read_brain(validation, name)):
-            found.setdefault(joined, []).append(one)
-    return Quality(_ranges(training, validation), SelfCheckLimits(fit_sets(found)))
+        path = folder / f"{name}.json"
+        if not path.is_file():
+            report(f"[{number}/{len(validation.entries)}] {name}: self-checks")
+            loaded = loaded or model()
+            checks = dict(check_sets(loaded, read_brain(validation, name)))
+            content = {"made_by": made_by[name], "sets": {k: asdict(v) for k, v in checks.items()}}
+            write_text(path, json.dumps(content))
+        for joined, found in _read_checks(path, made_by[name]).items():
+            sets.setdefault(joined, []).append(found)
+    return Quality(_ranges(training, validation), SelfCheckLimits(fit_sets(sets)))
+
+
+def _read_checks(path: Path, made_by: Any) -> dict[str, Found]:
+    """Read the self-checks of one participant."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if content["made_by"] != made_by:
+        raise UsageError(f"{path}: made otherwise; remove it, or choose another --out")
+    return {
+        joined: Found(
+            {name: Measures(**found) for name, found in entry["measures"].items()},
+            entry["exchanged"],
+        )
+        for joined, entry in content["sets"].items()
+    }
 
 
 def exchange_names(brain: Brain, one: str, other: str) -> Brain:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from colapipe.contrasts import CONTRASTS
-from colapipe.quality.pose import fisher
+from colapipe.quality.pose import FURTHEST, fisher
 from colapipe.quality.selfcheck import SLICES, Measures
 
 Light = Literal["green", "amber", "red", "n/a"]
@@ -155,7 +155,9 @@ def fit_limits(participants: Sequence[Found]) -> dict[str, Limits]:
     found = {}
     for name in participants[0].measures:
         mine = [participant.measures[name] for participant in participants]
-        displacement = _bounds([m.displacement for m in mine if math.isfinite(m.displacement)], 1)
+        places = [m.displacement for m in mine if math.isfinite(m.displacement)]
+        # Where hardly any place was found nobody knows what is usual: no limit that is in reach.
+        displacement = _bounds(places, 1) if len(places) >= FEWEST else Limit(*[FURTHEST] * 3)
         asymmetry = _of_correlation([m.asymmetry for m in mine])
         found[name] = Limits(
             participants=len(mine),
@@ -173,15 +175,18 @@ def fit_limits(participants: Sequence[Found]) -> dict[str, Limits]:
 
 
 def _exchange_limits(name: str, participants: Sequence[Found]) -> dict[str, float]:
-    """Return the margin that is as unlikely with right names as with exchanged ones, by partner."""
+    """Return the margin below which names seem to be exchanged, by partner.
+
+    Halfway between right and exchanged names, or where right ones rarely are; none for two
+    contrasts that would be found in less than half of all cases.
+    """
     limits = {}
     for other in participants[0].measures[name].exchange:
-        right = [found.measures[name].exchange[other] for found in participants]
-        wrong = [found.exchanged[join((name, other))] for found in participants]
-        spread = [max(float(np.std(values, ddof=1)), 0.05) for values in (right, wrong)]
-        means = [float(np.mean(values)) for values in (right, wrong)]
-        if means[1] < means[0]:
-            limits[other] = (means[0] * spread[1] + means[1] * spread[0]) / sum(spread)
+        right = _bounds([found.measures[name].exchange[other] for found in participants], -1)
+        wrong = float(np.mean([found.exchanged[join((name, other))] for found in participants]))
+        limit = min((right.usual + wrong) / 2, right.amber)
+        if limit > wrong:
+            limits[other] = limit
     return limits
 
 
@@ -196,8 +201,6 @@ def _bounds(values: Sequence[float], side: int) -> Limit:
     from scipy import stats
 
     count = len(values)
-    if count < 2:
-        return Limit(math.nan, side * math.inf, side * math.inf)
     mean, spread = float(np.mean(values)), float(np.std(values, ddof=1))
     reach = spread * math.sqrt(1 + 1 / count)
     amber, red = (float(stats.t.ppf(1 - part, count - 1)) for part in (RARE, VERY_RARE))

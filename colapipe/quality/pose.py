@@ -16,6 +16,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 FloatArray = npt.NDArray[np.float64]
+Float32Array = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
 
 SMOOTHING = (4.0, 2.0)
@@ -69,6 +70,7 @@ def fit_pose(moving: FloatArray, fixed: FloatArray, mask: BoolArray, slices: Seq
     mask : ndarray, (X, Y, Z)
         The brain, of both.
     slices : sequence of int
+        Ascending.
 
     Returns
     -------
@@ -77,20 +79,24 @@ def fit_pose(moving: FloatArray, fixed: FloatArray, mask: BoolArray, slices: Seq
     """
     points = _points(mask, slices)
     centre = points.mean(axis=1, keepdims=True)
+    chosen = list(slices)
+    x, y, z = points.astype(int)
+    places = x, y, np.searchsorted(chosen, z)
     parameters = np.zeros(6)
+    inside = mask.astype(np.uint8)
     for sigma in SMOOTHING:
         blurred = _blur(moving, mask, sigma)
-        target = _blur(fixed, mask, sigma)[tuple(points.astype(int))]
+        target = _blur(fixed[..., chosen], mask[..., chosen], sigma)[*places]
         for _ in range(ITERATIONS):
-            step = _step(blurred, mask, target, points, centre, parameters)
+            step = _step(blurred, inside, target, points, centre, parameters)
             parameters = parameters + step
             if not np.abs(parameters).max() <= FURTHEST:
                 return LOST
             if np.abs(step).max() < 0.02:
                 break
     there = _move(points, centre, parameters)
-    kept = ndimage.map_coordinates(mask.astype(np.uint8), there, order=0) > 0
-    before = correlation(blurred[tuple(points.astype(int))][kept], target[kept])
+    kept = ndimage.map_coordinates(inside, there, order=0) > 0
+    before = correlation(blurred[x, y, z][kept], target[kept])
     after = correlation(ndimage.map_coordinates(blurred, there[:, kept], order=1), target[kept])
     if fisher(after) - fisher(before) < NOTICEABLE:
         return Pose(0.0, 0.0, 0.0)
@@ -121,8 +127,8 @@ def _move(points: FloatArray, centre: FloatArray, parameters: FloatArray) -> Flo
 
 
 def _step(
-    moving: FloatArray,
-    inside: BoolArray,
+    moving: Float32Array,
+    inside: npt.NDArray[np.uint8],
     target: FloatArray,
     points: FloatArray,
     centre: FloatArray,
@@ -131,7 +137,7 @@ def _step(
     """Return the next step of the six parameters: turn (mm at _RADIUS) and shift (mm)."""
     there = _move(points, centre, parameters)
     arms = there - centre - parameters[3:, None]
-    kept = ndimage.map_coordinates(inside.astype(np.uint8), there, order=0) > 0
+    kept = ndimage.map_coordinates(inside, there, order=0) > 0
     there, arms, target = there[:, kept], arms[:, kept], target[kept]
     if target.size < points.shape[1] / 4:
         return np.full(6, np.inf)
@@ -164,12 +170,15 @@ def _points(mask: BoolArray, slices: Sequence[int]) -> FloatArray:
     return found[:: max(1, len(found) // _VOXELS)].T.astype(np.float64)
 
 
-def _blur(volume: FloatArray, mask: BoolArray, sigma: float) -> FloatArray:
+def _blur(volume: FloatArray, mask: BoolArray, sigma: float) -> Float32Array:
     """Blur axial slices inside the brain alone, so that its outline does not guide the fit."""
-    weights = mask.astype(np.float64)
-    size = (sigma, sigma, 0)
-    inside = ndimage.gaussian_filter(weights, size)
-    blurred = ndimage.gaussian_filter(volume * weights, size)
+    weights = mask.astype(np.float32)
+
+    def blur(values: Float32Array) -> Float32Array:
+        return np.asarray(ndimage.gaussian_filter(values, (sigma, sigma, 0), truncate=3))
+
+    inside = blur(weights)
+    blurred = blur(volume.astype(np.float32) * weights)
     return np.divide(blurred, inside, out=np.zeros_like(blurred), where=inside > 1e-3)
 
 

@@ -28,6 +28,7 @@ from colapipe.evaluation.calibrate import (
 )
 from colapipe.evaluation.calibration_tables import calibration_table, coverage_table
 from colapipe.evaluation.cases import Case, Task, read_case, tasks_of
+from colapipe.quality.stored import read_quality
 from colapipe.training.slices import SliceStore
 
 THREE = ("T1w", "T2w", "FLAIR")
@@ -91,7 +92,13 @@ def test_the_new_model_differs_from_the_old_one_in_its_calibration_alone(
         k: v.numpy().tobytes() for k, v in new_tensors.items()
     }
     stored = read_metadata(new)
+    quality = stored.pop("quality")
     assert read_metadata(nano) == {**stored, "calibration": None}
+    assert quality["histograms"]["T1w"]["participants"] == 1
+    sets = {"T1w+T2w", "T1w+FLAIR", "T2w+FLAIR", "T1w+T2w+FLAIR"}
+    assert set(quality["self_check"]["sets"]) == sets
+    limits = read_quality(read_metadata(new)).self_check.find("T2w", THREE)
+    assert limits is not None and limits.participants == 3
     calibration = Calibration.from_dict(stored["calibration"])
     assert (calibration.level, calibration.samples, calibration.steps) == (0.8, 2, 1)
     assert calibration.sampler == "ddim" and set(calibration.targets) == set(THREE)
@@ -102,6 +109,23 @@ def test_the_new_model_differs_from_the_old_one_in_its_calibration_alone(
     assert text in printed and "[9/9] sub-04: FLAIR from T1w+T2w" in printed
     for word in ("80 % intervals", "Spearman", "lesion", "60 %", "another split"):
         assert word in text
+
+
+def test_quality_alone_leaves_the_intervals_and_is_not_measured_twice(
+    command: Command, nano: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("--quality-only") == 0
+    assert "[3/3] sub-04: self-checks" in capsys.readouterr().out
+    new = tmp_path / "new.safetensors"
+    first = new.read_bytes()
+    assert read_metadata(new)["calibration"] is None
+    assert not (tmp_path / "new-calibration" / "voxels").exists()
+    assert command("--quality-only") == 0
+    assert "self-checks" not in capsys.readouterr().out and new.read_bytes() == first
+    kept = tmp_path / "new-calibration" / "self-check" / "sub-02.json"
+    kept.write_text(json.dumps({**json.loads(kept.read_text()), "made_by": "another model"}))
+    assert command("--quality-only") == 2
+    assert "made otherwise" in capsys.readouterr().err
 
 
 def test_what_is_reported_is_the_coverage_of_who_was_left_out(
@@ -158,7 +182,7 @@ def test_only_the_participants_that_are_named_count(command: Command, tmp_path: 
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
 
-def test_only_those_who_are_calibrated_on_are_read(
+def test_only_those_whom_it_calibrates_on_or_has_learned_from_are_read(
     make_dataset: Callable[..., Path],
     nano: Path,
     tmp_path: Path,
@@ -170,7 +194,7 @@ def test_only_those_who_are_calibrated_on_are_read(
     command += ["--split", str(split), "--out", str(new), "--samples", "2"]
     assert main([*command, "--participants", "02", "04", "99"]) == 0
     cached = {path.stem for path in (tmp_path / "new-calibration" / "slices").glob("sub-*.npy")}
-    assert cached == {"sub-02", "sub-04"}
+    assert cached == {"sub-01", "sub-02", "sub-04"}
     assert "warning: no slices of sub-99" in capsys.readouterr().out
     assert {row["participant_id"] for row in rows_of(tmp_path / "new-calibration")} == {
         "sub-02",
