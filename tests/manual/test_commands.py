@@ -125,6 +125,17 @@ def test_who_is_said_to_run_a_block_says_so_too(
         assert pages == {page for page, other in said if other == runner}, runner
 
 
+def test_what_nobody_is_named_for_can_be_run_on_any_machine(
+    blocks: list, tool: Callable[[str], ModuleType]
+) -> None:
+    for block in blocks:
+        if block.language == "bash" and block.runner == tool("run_blocks").HERE:
+            for words in block.commands():
+                assert Path(words[0]).name.startswith(("colapipe", "python")), (
+                    f"{block.page}:{block.line}: who runs {words[0]}? (CONTRIBUTING.md, The manual)"
+                )
+
+
 def test_python_is_run_by_a_test(blocks: list) -> None:
     python = [block for block in blocks if block.language == "python"]
     assert {block.runner for block in python} == {"tests/manual/test_python.py"}
