@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,7 @@ LIGHTS = ("red", "amber", "n/a", "green")
 """Lights of the self-check, the one to look at first in front."""
 
 _MISSING = ("n/a", "")
+_FRACTION = re.compile(r"-?\d+\.\d+(e[+-]?\d+)?|-?\d+e[+-]?\d+")
 # A table of few rows and many columns is read from top to bottom.
 _MANY_COLUMNS = 12
 _FEW_ROWS = 9
@@ -92,7 +94,7 @@ class Table:
 
 
 def show_table(derivative: Derivative) -> Table:
-    """Read a table of scores or quality numbers as it was written, with its dictionary."""
+    """Read a table of scores or quality numbers with its dictionary; fractions get four digits."""
     name = derivative.path.name
     try:
         titles, rows = read_table(derivative.path)
@@ -110,7 +112,13 @@ def show_table(derivative: Derivative) -> Table:
         elif title not in _SAID:
             kept.append(number)
             columns.append(column)
-    return Table(name, columns, [[row[number] for number in kept] for row in rows], empty=empty)
+    shown = [[_short(row[number]) for number in kept] for row in rows]
+    return Table(name, columns, shown, empty=empty)
+
+
+def _short(text: str) -> str:
+    """Give a fraction four digits; the file has them all."""
+    return f"{float(text):.4g}" if _FRACTION.fullmatch(text) else text
 
 
 def _column(name: str, about: Any) -> Column:
