@@ -151,6 +151,8 @@ def subcommands(program):
 
 def test_the_public_functions_are_in_the_reference(site: Path) -> None:
     anchors = read(site / "python" / "index.html").anchors
+    text = (site / "python" / "index.html").read_text(encoding="utf-8")
+    assert not re.findall(r":\w+:<code>", text)
     for name in (
         "colapipe.coladiff.model.CoLaDiff.load",
         "colapipe.coladiff.model.CoLaDiff.synthesise",
