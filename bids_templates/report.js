@@ -147,7 +147,6 @@ const canvas = zoom.querySelector("canvas");
 const choice = zoom.querySelector("select");
 const STEPS = [0.5, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48];
 let looks = [];
-let opener = null;
 let stepper = null;
 let scale = 1;
 
@@ -197,7 +196,6 @@ function stepBy(by) {
 }
 
 function openZoom(look) {
-  opener = look;
   stepper = look.closest(".stepper");
   looks = stepper ? [...stepper.querySelectorAll("button.look")] : [look];
   choice.replaceChildren(...looks.map((one) => new Option(one.dataset.title)));
@@ -216,7 +214,6 @@ for (const look of document.querySelectorAll("button.look")) {
   look.addEventListener("click", () => openZoom(look));
 }
 choice.addEventListener("change", () => {
-  opener = looks[choice.selectedIndex];
   show();
   resize(scale);
 });
@@ -226,7 +223,6 @@ zoom.querySelector(".fit").addEventListener("click", fit);
 zoom.querySelector(".previous").addEventListener("click", () => stepBy(-1));
 zoom.querySelector(".next").addEventListener("click", () => stepBy(1));
 zoom.querySelector(".close").addEventListener("click", () => zoom.close());
-zoom.addEventListener("close", () => opener.focus());
 view.addEventListener("keydown", (event) => {
   const far = 60;
   const move = { ArrowLeft: [-far, 0], ArrowRight: [far, 0], ArrowUp: [0, -far], ArrowDown: [0, far] };

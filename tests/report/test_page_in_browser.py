@@ -282,6 +282,11 @@ def test_on_paper_figures_stand_still_and_none_is_lost(wide: Any) -> None:
     figures = ".rows img, .stage img, .tiles button.look img"
     sources = page.eval_on_selector_all(figures, "all => all.map(e => e.src)")
     assert len(sources) == 11 + 2 * 3 + 2
+    paper = page.pdf()
+    # Equal pictures are kept once.
+    assert paper.count(b"/Subtype /Image") >= len(set(sources))
+    # On the screen the rows are closed again.
+    assert not page.locator(".rows img").first.is_visible()
     page.emulate_media(media="print")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert not page.locator(".stepper").first.is_visible()
@@ -289,10 +294,6 @@ def test_on_paper_figures_stand_still_and_none_is_lost(wide: Any) -> None:
     for image in page.locator(figures).all():
         box = image.bounding_box()
         assert box is not None and box["width"] > 80
-    page.emulate_media()
-    paper = page.pdf()
-    # Equal pictures are kept once.
-    assert paper.count(b"/Subtype /Image") >= len(set(sources))
 
 
 def test_without_scripts_all_figures_are_there(open_page: Open, rich_report: Path) -> None:
