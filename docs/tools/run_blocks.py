@@ -49,6 +49,7 @@ PAGES = (
 SUBJECTS = 4
 QUICK = {
     "colapipe": "--engine builtin --skull-strip skip --sloppy --skip-bids-validation "
+    "--self-check off "
     "--model {box}/nano.safetensors",
     "colapipe-demo": "--resolution 3 --brain-only",
     "colapipe-model train": "--preset nano --iterations 2 --batch-size 2 --device cpu",
