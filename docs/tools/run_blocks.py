@@ -54,7 +54,7 @@ QUICK = {
     "colapipe-demo": "--resolution 3 --brain-only",
     "colapipe-model train": "--preset nano --iterations 2 --batch-size 2 --device cpu",
     "colapipe-model evaluate": "--slices 16",
-    "colapipe-model calibrate": "",
+    "colapipe-model calibrate": "--steps 1",
 }
 _FENCE = re.compile(
     r"(?:^<!-- (?P<tag>file|run by): (?P<value>\S+) -->\n)?^```(?P<language>[\w-]*)\n"
