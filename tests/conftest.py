@@ -236,10 +236,14 @@ def open_page(browser: Browser) -> Iterator[Callable[..., OpenPage]]:
             if message.type in ("error", "warning"):
                 problems.append(f"{message.type}: {message.text}")
 
+        def note_dialog(dialog: Any) -> None:
+            problems.append(f"dialog: {dialog.message}")
+            dialog.dismiss()
+
         page.on("request", note_request)
         page.on("console", note_message)
         page.on("pageerror", lambda error: problems.append(f"script: {error}"))
-        page.on("dialog", lambda dialog: (problems.append("dialog"), dialog.dismiss()))
+        page.on("dialog", note_dialog)
         page.goto(uri)
         return OpenPage(page, problems)
 

@@ -55,9 +55,8 @@ def wide(open_page: Open, rich_report: Path) -> Any:
     return open_page(rich_report)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1440])
-def test_the_page_opens_clean_in_every_width_and_colour_scheme(
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1440, "dark")])
+def test_the_page_opens_clean_narrow_and_wide_light_and_dark(
     open_page: Open, rich_report: Path, width: int, scheme: str
 ) -> None:
     opened = open_page(rich_report, width=width, color_scheme=scheme)
