@@ -1,14 +1,15 @@
 """Judge the self-check: does its score follow the true error, and what does it call red?
 
-    python benchmarks/self_check.py --cache SLICES --out FOLDER
-    python benchmarks/self_check.py --cache SLICES --out FOLDER --participants LABEL ...
+    colapipe-model calibrate MODEL ... --cache SLICES --out NEW.safetensors --quality-only
+    python benchmarks/self_check.py --cache SLICES --checks NEW-calibration/self-check --out FOLDER
 
 For each validation participant of a split and each of four targets, the three other contrasts are
 the session. One of them (in turn) is corrupted, in several grades; the target is synthesised from
 all three and compared with its real scan, and the session is checked without the target. Limits are
 those of the other participants, so nobody is judged by limits that he had a part in. What was
-computed is kept in FOLDER, one file a participant, and not computed again; the tables are of all
-files that are there. About half an hour of CPU for five participants.
+computed is kept in FOLDER, a file for each participant and target, and not computed again; the
+tables are of all files that are there. Half an hour of CPU for five participants; --rounds 2 takes
+two of the four targets of each, in turn.
 """
 
 from __future__ import annotations
@@ -31,16 +32,15 @@ from colapipe.coladiff.model import CoLaDiff
 from colapipe.evaluation import metrics
 from colapipe.evaluation.self_check import (
     Brain,
-    check_with_exchange,
     exchange_names,
     leave_out,
     read_brain,
+    read_checks,
 )
-from colapipe.quality.lights import Found, Limits, fit_limits, judge
+from colapipe.quality.lights import Found, Limits, fit_limits, join, judge
 from colapipe.quality.pose import middle_plane
 from colapipe.quality.selfcheck import Measures, Pair, measure_session
 from colapipe.training.slices import SliceStore
-from colapipe.training.split import read_split
 from colapipe.weights import bundled_model_path
 
 TARGETS = ("T1w", "T2w", "T1ce", "FLAIR")
@@ -134,37 +134,38 @@ def true_error(made: Pair) -> dict[str, float]:
     }
 
 
-def sessions(brain: Brain, model: CoLaDiff) -> Iterator[Row]:
-    """Yield one row for each target and corruption: the true error, and all that was measured."""
-    for place, target in enumerate(TARGETS):
-        session = [name for name in TARGETS if name != target and name in brain.images]
-        clean = {n: leave_out(model, brain, n, [s for s in session if s != n]) for n in session}
-        right = check_with_exchange(model, brain, session)
-        yield {
-            **_about(brain, target, "untouched", 0.0, session[0]),
-            **true_error(leave_out(model, brain, target, session)),
-            "measures": {name: asdict(found) for name, found in right.measures.items()},
-            "exchanged": right.exchanged,
-        }
-        for number, (kind, grades) in enumerate(GRADES.items()):
-            first = (place + number + zlib.crc32(brain.name.encode())) % len(session)
-            names = session[first:] + session[:first]
-            touched = names[:2] if kind.startswith("exchanged") else names[:1]
-            for grade in grades:
-                seed = zlib.crc32(f"{brain.name} {target} {kind} {grade}".encode())
-                wrong = corrupt(brain, kind, grade, names, seed)
-                pairs = {}
-                for name in session:
-                    sources = [s for s in session if s != name]
-                    if set(touched) & set(sources):
-                        pairs[name] = leave_out(model, wrong, name, sources)
-                    else:  # what it was made from is as it was
-                        pairs[name] = replace(clean[name], real=wrong.images[name])
-                yield {
-                    **_about(brain, target, kind, grade, "+".join(touched)),
-                    **true_error(leave_out(model, wrong, target, session)),
-                    "measures": {n: asdict(f) for n, f in measure_session(pairs).items()},
-                }
+def sessions(brain: Brain, target: str, untouched: Found, model: CoLaDiff) -> Iterator[Row]:
+    """Yield one row for each corruption: the true error, and all that was measured."""
+    session = _session(target)
+    clean = {n: leave_out(model, brain, n, [s for s in session if s != n]) for n in session}
+    yield {
+        **_about(brain, target, "untouched", 0.0, session[0]),
+        **true_error(leave_out(model, brain, target, session)),
+        "measures": {name: asdict(found) for name, found in untouched.measures.items()},
+    }
+    for number, (kind, grades) in enumerate(GRADES.items()):
+        first = (TARGETS.index(target) + number + zlib.crc32(brain.name.encode())) % len(session)
+        names = session[first:] + session[:first]
+        touched = names[:2] if kind.startswith("exchanged") else names[:1]
+        for grade in grades:
+            seed = zlib.crc32(f"{brain.name} {target} {kind} {grade}".encode())
+            wrong = corrupt(brain, kind, grade, names, seed)
+            pairs = {}
+            for name in session:
+                sources = [s for s in session if s != name]
+                if set(touched) & set(sources):
+                    pairs[name] = leave_out(model, wrong, name, sources)
+                else:  # what it was made from is as it was
+                    pairs[name] = replace(clean[name], real=wrong.images[name])
+            yield {
+                **_about(brain, target, kind, grade, "+".join(touched)),
+                **true_error(leave_out(model, wrong, target, session)),
+                "measures": {n: asdict(f) for n, f in measure_session(pairs).items()},
+            }
+
+
+def _session(target: str) -> list[str]:
+    return [name for name in TARGETS if name != target]
 
 
 def _about(brain: Brain, target: str, kind: str, grade: float, touched: str) -> Row:
@@ -177,27 +178,24 @@ def _about(brain: Brain, target: str, kind: str, grade: float, touched: str) -> 
     }
 
 
-def limits_without(rows: Sequence[Row], participant: str, target: str) -> dict[str, Limits]:
+Checks = dict[str, dict[str, Found]]
+
+
+def limits_without(checks: Checks, participant: str, target: str) -> dict[str, Limits]:
     """Return the limits of a target's session that all other participants give."""
-    others = [
-        Found(_measures(row), row["exchanged"])
-        for row in rows
-        if row["kind"] == "untouched"
-        and row["target"] == target
-        and row["participant"] != participant
-    ]
-    return fit_limits(others)
+    joined = join(_session(target))
+    return fit_limits([sets[joined] for name, sets in checks.items() if name != participant])
 
 
 def _measures(row: Row) -> dict[str, Measures]:
     return {name: Measures(**found) for name, found in row["measures"].items()}
 
 
-def judged(rows: Sequence[Row]) -> list[Row]:
+def judged(rows: Sequence[Row], checks: Checks) -> list[Row]:
     """Add lights and scores to rows: of the session, and of the contrast that was touched."""
     found = []
     for row in rows:
-        limits = limits_without(rows, row["participant"], row["target"])
+        limits = limits_without(checks, row["participant"], row["target"])
         verdicts = {
             name: judge(name, measures, limits.get(name))
             for name, measures in _measures(row).items()
@@ -291,17 +289,20 @@ def _changes(rows: Sequence[Row]) -> list[Row]:
     ]
 
 
-def measure(options: argparse.Namespace, labels: Sequence[str]) -> None:
-    """Measure the participants that have no file yet."""
-    store = SliceStore(options.cache, labels)
+def measure(options: argparse.Namespace, checks: Checks) -> None:
+    """Measure what has no file yet, another target of each participant in each round."""
+    store = SliceStore(options.cache)
     model = CoLaDiff.load(options.model or bundled_model_path(), "cpu")
     options.out.mkdir(parents=True, exist_ok=True)
-    for name in store.entries:
-        path = options.out / f"{name}.json"
-        if not path.is_file():
-            rows = list(sessions(read_brain(store, name), model))
-            path.write_text(json.dumps(rows), encoding="utf-8")
-            print(f"{name}: {len(rows)} sessions", flush=True)
+    for turn in range(options.rounds):
+        for number, name in enumerate(sorted(checks)):
+            target = TARGETS[(number + turn) % len(TARGETS)]
+            path = options.out / f"{name}_{target}.json"
+            if not path.is_file() and (number % options.jobs) == options.job:
+                found = checks[name][join(_session(target))]
+                rows = list(sessions(read_brain(store, name), target, found, model))
+                path.write_text(json.dumps(rows), encoding="utf-8")
+                print(f"{name}, {target}: {len(rows)} sessions", flush=True)
 
 
 def read_rows(folder: Path) -> list[Row]:
@@ -316,17 +317,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cache", type=Path, required=True, help="cached slices of a training")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument(
-        "--split", type=Path, default=Path("colapipe/training/splits/brats_train.json")
+        "--checks", type=Path, required=True, help="folder self-check that a calibration left"
     )
     parser.add_argument("--model", type=Path, help="default: the bundled one")
-    parser.add_argument("--participants", nargs="+", help="only these of the split's validation")
+    parser.add_argument("--rounds", type=int, default=len(TARGETS), help="default: %(default)s")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that share the work")
+    parser.add_argument("--job", type=int, default=0, help="which of them this is, from 0")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
     import torch
 
     torch.set_num_threads(options.threads)
-    measure(options, options.participants or read_split(options.split).validation)
-    rows = judged(read_rows(options.out))
+    checks = {path.stem: read_checks(path) for path in sorted(options.checks.glob("*.json"))}
+    measure(options, checks)
+    rows = judged(read_rows(options.out), checks)
     print(tables(rows) if rows else "too few participants for limits")
 
 

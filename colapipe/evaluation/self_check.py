@@ -165,15 +165,21 @@ def calibrate_quality(
             checks = dict(check_sets(loaded, read_brain(validation, name)))
             content = {"made_by": made_by[name], "sets": {k: asdict(v) for k, v in checks.items()}}
             write_text(path, json.dumps(content))
-        for joined, found in _read_checks(path, made_by[name]).items():
+        for joined, found in read_checks(path, made_by[name]).items():
             sets.setdefault(joined, []).append(found)
     return Quality(_ranges(training, validation), SelfCheckLimits(fit_sets(sets)))
 
 
-def _read_checks(path: Path, made_by: Any) -> dict[str, Found]:
-    """Read the self-checks of one participant."""
+def read_checks(path: Path, made_by: Any = None) -> dict[str, Found]:
+    """Read the self-checks of one participant, by set of contrasts.
+
+    Raises
+    ------
+    UsageError
+        If they were not made by what is named.
+    """
     content = json.loads(path.read_text(encoding="utf-8"))
-    if content["made_by"] != made_by:
+    if made_by is not None and content["made_by"] != made_by:
         raise UsageError(f"{path}: made otherwise; remove it, or choose another --out")
     return {
         joined: Found(
