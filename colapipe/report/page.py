@@ -25,10 +25,15 @@ from colapipe.report.uncertainty import calibrated_level
 from colapipe.report.viewer import viewer_name
 from colapipe.report.volumes import by_preference
 
-# Rows at full size keep the page near 5 MB; with more of them each becomes smaller.
+# Rows at full size take 4 MB of the page; with more of them each becomes smaller.
 _TILE_WIDTH = 150
 _ROWS_AT_FULL_SIZE = 40
 _MIN_TILE_WIDTH = 80
+# What a page may take, and its pictures take, in bytes of text; measured on brains of 1 mm voxels.
+_PAGE_TEXT = 14_000_000
+_ROW_TEXT, _CONTOUR_TEXT, _COMPARISON_TEXT = 100_000, 180_000, 125_000
+_TEXT_PER_BYTE = 4 / 3
+_FEWEST_SHEET_BYTES = 800_000
 
 
 class Sheets:
@@ -104,8 +109,9 @@ def _context(
         for label in sorted({*folders, *described}, key=lambda label: label or "")
     }
     ranges, warnings = _training_ranges(run)
-    tile_width = _tile_width(sum(_count_rows(files) for files in found.values()))
-    budget = steppers.plan_budget(list(found.values()))
+    files_of_all = list(found.values())
+    tile_width = _tile_width(sum(_count_rows(files) for files in files_of_all))
+    budget = steppers.plan_budget(files_of_all, sheet_bytes(files_of_all))
     sessions = [
         draw_session(
             out_dir,
@@ -204,6 +210,24 @@ def _count_rows(files: SessionFiles) -> int:
         # Each synthesis shows all scans of its grid, itself, its error and its uncertainty.
         rows += made * (scans + 3) if made else scans
     return rows
+
+
+def sheet_bytes(sessions: Sequence[SessionFiles]) -> int:
+    """Return how many bytes the slices to step through may take beside all other pictures.
+
+    The page stays under 15 MB: with many sessions and targets, slices become fewer and coarser.
+    """
+    rows = sum(_count_rows(files) for files in sessions)
+    contours = sum(
+        len(of_space)
+        for files in sessions
+        for of_space in (*files.masks.values(), *files.tissues.values())
+    )
+    comparisons = sum(len(scans) - 1 for files in sessions for scans in files.preproc.values())
+    taken = rows * _ROW_TEXT * (_tile_width(rows) / _TILE_WIDTH) ** 2
+    taken += contours * _CONTOUR_TEXT + comparisons * _COMPARISON_TEXT
+    left = int((_PAGE_TEXT - taken) / _TEXT_PER_BYTE)
+    return max(_FEWEST_SHEET_BYTES, min(steppers.PAGE_BYTES, left))
 
 
 def _tile_width(rows: int) -> int:

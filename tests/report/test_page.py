@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from colapipe.bids.outputs import read_session
 from colapipe.errors import OutputError
-from colapipe.report.page import build_subject_report
+from colapipe.report.page import build_subject_report, sheet_bytes
 
 Run = Callable[..., dict[str, Any]]
 SESSION = {
@@ -178,6 +179,34 @@ def test_failures_and_warnings_come_before_everything_else(derivatives: Any, run
     assert "T2w was to be synthesised, but no synthesised T2w was found." in page.text
     assert "asked for, but not made" in page.text
     assert "No synthetic image was found" in page.text
+
+
+def test_an_error_is_named_by_its_last_line_and_told_whole_further_down(
+    derivatives: Any, run: Run
+) -> None:
+    derivatives.scans("T1w")
+    message = "Traceback\n  File x\n\nMemoryError: 3 GB were not enough\n"
+    described = run(failures=[{"node": "wf.synth", "message": message}])
+    text = Page(build_subject_report(derivatives.out_dir, "01", described)).text
+    summary, errors = text.split("Errors Traceback")[0], text.split("wf.synth")[-1]
+    assert "MemoryError: 3 GB were not enough" in summary
+    assert "File x" not in summary.split("What was there")[0]
+    assert "Traceback File x MemoryError" in errors
+
+
+def test_what_a_model_says_of_its_training_data_is_a_warning_where_it_is_damaged(
+    derivatives: Any, run: Run
+) -> None:
+    derivatives.scans("T1w")
+    share = [1 / 64] * 64
+    known = {"participants": 22, "limit": 0.2, "low": share, "mean": share, "high": share}
+    quality = {"format_version": 1, "histograms": {"T1w": known}}
+    text = Page(build_subject_report(derivatives.out_dir, "01", run(quality=quality))).text
+    assert "training, 22 participants" in text
+    damaged = {"format_version": 1, "histograms": {"T1w": {}}}
+    text = Page(build_subject_report(derivatives.out_dir, "01", run(quality=damaged))).text
+    assert "the model's 'quality.histograms.T1w': 'low' must be a list" in text
+    assert "training, 22 participants" not in text
 
 
 def test_a_participant_without_any_output_still_gets_a_page(tmp_path: Path, run: Run) -> None:
@@ -441,6 +470,16 @@ def test_many_rows_are_drawn_smaller_to_keep_the_page_small(derivatives: Any, ru
     page = Page(build_subject_report(derivatives.out_dir, "01", run()))
     assert len(page.rows) == 3 * 3 * 7
     assert {int(str(row["width"])) for row in page.rows} < set(range(700, 1100))
+
+
+def test_slices_to_step_through_leave_room_for_all_other_pictures(derivatives: Any) -> None:
+    everything = ("T1w", "T2w", "FLAIR", "T1ce")
+    derivatives.scans(*everything, session="a")
+    for target in everything[1:]:
+        derivatives.synthesis(target, ["T1w"], std=derivatives.mask * 9.0, session="a")
+    files = read_session("a", derivatives.anat("a"))
+    one, few, many = (sheet_bytes([files] * count) for count in (1, 8, 12))
+    assert one > few > many > 0
 
 
 def test_a_folder_that_cannot_be_made_is_an_error_for_the_user(tmp_path: Path, run: Run) -> None:
