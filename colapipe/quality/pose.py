@@ -195,8 +195,8 @@ def middle_plane(mask: BoolArray) -> FloatArray:
     # Short rows, at the brain's rim, say little about its middle.
     weights = (last - first + 1.0)[:, None]
     a, b, c = np.linalg.lstsq(columns * weights, (first + last) / 2 * weights[:, 0], rcond=None)[0]
-    y, z = np.indices(rows.shape)
-    return np.asarray(a + b * y + c * z)
+    everywhere = np.indices(rows.shape)
+    return np.asarray(a + b * everywhere[0] + c * everywhere[1])
 
 
 def differences(
