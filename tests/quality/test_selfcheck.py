@@ -164,7 +164,8 @@ def judge_all(checked: Checked) -> None:
     assert {light for light, _ in untouched.values()} <= {"green", "amber"}, untouched
 
     found = checked.exchanged("T2w", "FLAIR")
-    for light, reasons in found.values():
+    for name in ("T2w", "FLAIR"):
+        light, reasons = found[name]
         assert light == "red" and "exchanged names" in reasons, found
     # T1w and T2w: made from each other's scan and FLAIR, both syntheses are like neither.
     found = checked.exchanged("T1w", "T2w")
