@@ -125,7 +125,10 @@ def calibrate(options: argparse.Namespace, report: Callable[[str], None]) -> Non
         SliceStore(cached, split.train),
         store,
         folder / "self-check",
-        {name: [sha256, SLICES, crc] for name, crc in conditions.checksums.items()},
+        {
+            name: {"weights": sha256, "count": SLICES, "slices": crc}
+            for name, crc in conditions.checksums.items()
+        },
         report,
     )
     if options.quality_only:

@@ -131,7 +131,7 @@ def calibrate_quality(
     training: SliceStore,
     validation: SliceStore,
     folder: Path,
-    made_by: Mapping[str, Any],
+    made_by: Mapping[str, Mapping[str, Any]],
     report: Report = lambda line: None,
 ) -> Quality:
     """Find what is usual: intensities of the training data, and self-checks of held-out people.
@@ -145,7 +145,7 @@ def calibrate_quality(
     folder : Path
         Keeps what was measured, so that a run that was killed goes on where it stopped.
     made_by : mapping
-        What the numbers depend on, for each participant and session; others are refused.
+        Participant and session to what the numbers depend on, by name; others are refused.
     report : callable
         Told about each participant.
 
@@ -163,14 +163,17 @@ def calibrate_quality(
             report(f"[{number}/{len(validation.entries)}] {name}: self-checks")
             loaded = loaded or model()
             checks = dict(check_sets(loaded, read_brain(validation, name)))
-            content = {"made_by": made_by[name], "sets": {k: asdict(v) for k, v in checks.items()}}
+            content = {
+                "made_by": dict(made_by[name]),
+                "sets": {k: asdict(v) for k, v in checks.items()},
+            }
             write_text(path, json.dumps(content))
         for joined, found in read_checks(path, made_by[name]).items():
             sets.setdefault(joined, []).append(found)
     return Quality(_ranges(training, validation), SelfCheckLimits(fit_sets(sets)))
 
 
-def read_checks(path: Path, made_by: Any = None) -> dict[str, Found]:
+def read_checks(path: Path, made_by: Mapping[str, Any] | None = None) -> dict[str, Found]:
     """Read the self-checks of one participant, by set of contrasts.
 
     Raises
@@ -179,8 +182,11 @@ def read_checks(path: Path, made_by: Any = None) -> dict[str, Found]:
         If they were not made by what is named.
     """
     content = json.loads(path.read_text(encoding="utf-8"))
-    if made_by is not None and content["made_by"] != made_by:
-        raise UsageError(f"{path}: made otherwise; remove it, or choose another --out")
+    before = content["made_by"]
+    if changed := [key for key, value in (made_by or {}).items() if before.get(key) != value]:
+        raise UsageError(
+            f"{path}: made otherwise ({', '.join(changed)}); remove it, or choose another --out"
+        )
     return {
         joined: Found(
             {name: Measures(**found) for name, found in entry["measures"].items()},

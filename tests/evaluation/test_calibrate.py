@@ -123,9 +123,9 @@ def test_quality_alone_leaves_the_intervals_and_is_not_measured_twice(
     assert command("--quality-only") == 0
     assert "self-checks" not in capsys.readouterr().out and new.read_bytes() == first
     kept = tmp_path / "new-calibration" / "self-check" / "sub-02.json"
-    kept.write_text(json.dumps({**json.loads(kept.read_text()), "made_by": "another model"}))
+    kept.write_text(json.dumps({**json.loads(kept.read_text()), "made_by": {"weights": "others"}}))
     assert command("--quality-only") == 2
-    assert "made otherwise" in capsys.readouterr().err
+    assert "made otherwise (weights, count, slices)" in capsys.readouterr().err
 
 
 def test_what_is_reported_is_the_coverage_of_who_was_left_out(
