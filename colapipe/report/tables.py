@@ -10,8 +10,8 @@ from typing import Any
 from colapipe.bids.outputs import Derivative, read_table
 from colapipe.report.text import as_text
 
-LIGHTS = ("red", "amber", "n/a", "green")
-"""Lights of the self-check, the one to look at first in front."""
+LIGHTS = ("red", "amber", "green", "n/a")
+"""Lights of the self-check: the one to look at first in front, what could not be judged last."""
 
 _MISSING = ("n/a", "")
 _FRACTION = re.compile(r"-?\d+\.\d+(e[+-]?\d+)?|-?\d+e[+-]?\d+")

@@ -85,7 +85,8 @@ def test_a_damaged_table_says_so(table, text: str) -> None:
     [
         (["green", "red", "amber"], "red"),
         (["green", "amber"], "amber"),
-        (["green", "n/a"], "n/a"),
+        (["n/a", "green"], "green"),
+        (["n/a"], "n/a"),
         (["green"], "green"),
         (["<b>"], None),
         ([], None),
