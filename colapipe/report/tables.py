@@ -21,6 +21,8 @@ _FEW_ROWS = 9
 _NAMES = ("contrast", "synthetic", "target", "region")
 # Said by the page itself.
 _SAID = ("participant_id",)
+# That no light could be given has to be seen.
+_NEVER_EMPTY = ("light",)
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Table:
     error : str
         Why it cannot be shown; empty if it can.
     empty : list of Column
-        Columns without a single value; left out of `columns` and `rows`.
+        Columns without a single value; left out of `columns` and `rows`, but for lights.
     """
 
     name: str
@@ -107,7 +109,8 @@ def show_table(derivative: Derivative) -> Table:
     columns, empty = [], []
     for number, title in enumerate(titles):
         column = _column(title, about.get(title))
-        if rows and all(row[number] in _MISSING for row in rows):
+        missing = rows and all(row[number] in _MISSING for row in rows)
+        if missing and title not in _NEVER_EMPTY:
             empty.append(column)
         elif title not in _SAID:
             kept.append(number)
