@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 from nibabel import Nifti1Image
+from nibabel.filebasedimages import ImageFileError
 
 from colapipe.anatomy.images import image_like, same_grid
 from colapipe.anatomy.resample import resample
@@ -25,7 +27,7 @@ def load_map(path: Path | str) -> Nifti1Image:
     try:
         image = nib.squeeze_image(nib.load(path))
         data = np.asarray(image.dataobj, dtype=np.float32)
-    except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError) as err:
+    except (OSError, EOFError, ValueError, zlib.error, ImageFileError) as err:
         raise InputFileError(
             path,
             f"it cannot be read ({err})",

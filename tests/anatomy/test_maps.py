@@ -1,0 +1,23 @@
+"""Masks and maps that cannot be read are named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from colapipe.anatomy.maps import load_map
+from colapipe.errors import InputFileError
+
+
+def test_a_damaged_map_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "mask.nii.gz"
+    voxels = np.random.default_rng(0).random((20, 20, 20), dtype=np.float32)
+    nib.save(nib.Nifti1Image(voxels, np.eye(4)), path)
+    whole = path.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole[:2000] + b"\xff" * 2000 + whole[4000:], b""):
+        path.write_bytes(damaged)
+        with pytest.raises(InputFileError, match=r"mask\.nii\.gz"):
+            load_map(path)
