@@ -14,10 +14,10 @@ from colapipe.errors import InputFileError
 
 def test_a_damaged_map_is_named(tmp_path: Path) -> None:
     path = tmp_path / "mask.nii.gz"
-    voxels = np.random.default_rng(0).integers(0, 2, (40, 40, 40)).astype(np.uint8)
+    voxels = np.arange(8000, dtype=np.float32).reshape(20, 20, 20)
     nib.save(nib.Nifti1Image(voxels, np.eye(4)), path)
     whole = path.read_bytes()
-    for damaged in (whole[: len(whole) // 2], whole[:2000] + b"\xff" * 20 + whole[2020:], b""):
+    for damaged in (whole[: len(whole) // 2], whole[:100] + b"\xff" * 300 + whole[400:], b""):
         path.write_bytes(damaged)
         with pytest.raises(InputFileError, match=r"mask\.nii\.gz"):
             load_map(path)
