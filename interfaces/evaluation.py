@@ -56,11 +56,11 @@ class Score(SimpleInterface):
         )
         rows = [{"target": given.target, **row} for row in rows]
         out_file = Path(runtime.cwd) / "scores.json"
-        out_file.write_text(json.dumps(rows, default=_plain), encoding="utf-8")
+        out_file.write_text(json.dumps(rows, default=plain), encoding="utf-8")
         self._results["scores"] = str(out_file)
         return runtime
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Turn a numpy number into one that JSON knows."""
     return value.item() if isinstance(value, np.generic) else str(value)

@@ -17,6 +17,7 @@ from nipype.interfaces.base import (
 
 from colapipe.contrasts import CONTRASTS
 from colapipe.errors import ParticipantError
+from colapipe.interfaces.evaluation import plain
 from colapipe.interfaces.slices import read_geometry
 from colapipe.interfaces.synthesis import Synthesise
 
@@ -125,7 +126,7 @@ class Judge(SimpleInterface):
                 for check in self.inputs.checks
             ]
         out_file = Path(runtime.cwd) / "rows.json"
-        out_file.write_text(json.dumps(rows, default=_plain), encoding="utf-8")
+        out_file.write_text(json.dumps(rows, default=plain), encoding="utf-8")
         self._results["rows"] = str(out_file)
         return runtime
 
@@ -148,8 +149,3 @@ class Judge(SimpleInterface):
             tuple(self.inputs.slices),
             tuple(check["sources"]),
         )
-
-
-def _plain(value: Any) -> Any:
-    """Turn a numpy number into one that JSON knows."""
-    return value.item() if hasattr(value, "item") else str(value)

@@ -67,6 +67,20 @@ class SessionFiles:
         return sorted(found, key=CONTRASTS.index)
 
 
+def participant_label(participant: str) -> str:
+    """Return a participant's label without ``sub-``.
+
+    Raises
+    ------
+    ValueError
+        If it is not a label but a path.
+    """
+    label = participant.removeprefix("sub-")
+    if not label or Path(label).name != label:
+        raise ValueError(f"{participant!r} is not a participant label")
+    return label
+
+
 def session_folders(out_dir: Path, participant: str) -> dict[str | None, Path]:
     """Return the anat folders of a participant, by session label (None: no session level)."""
     subject = out_dir / f"sub-{participant}"

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from colapipe.quality.stored_numbers import is_number
+
 FloatArray = npt.NDArray[np.float64]
 
 BINS = 64
@@ -85,12 +87,12 @@ class TrainingRange:
             shares = content.get(name)
             if not isinstance(shares, list) or len(shares) != BINS:
                 raise ValueError(f"{name!r} must be a list of {BINS} shares")
-            if not all(_is_number(share) and 0 <= share <= 1 for share in shares):
+            if not all(is_number(share) and 0 <= share <= 1 for share in shares):
                 raise ValueError(f"{name!r} must hold numbers from 0 to 1")
         participants, limit = content.get("participants"), content.get("limit")
         if type(participants) is not int or participants < 1:
             raise ValueError("'participants' must be a whole number of 1 or more")
-        if limit is not None and not (_is_number(limit) and limit > 0):
+        if limit is not None and not (is_number(limit) and limit > 0):
             raise ValueError("'limit' must be null or a number above 0")
         arrays = {name: np.asarray(content[name], dtype=np.float64) for name in _SHARES}
         return cls(edges(), **arrays, participants=participants, limit=limit)
@@ -181,7 +183,3 @@ def training_range(metadata: Mapping[str, Any], contrast: str) -> TrainingRange 
 
     quality = read_quality(metadata)
     return None if quality is None else quality.histograms.get(contrast)
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)

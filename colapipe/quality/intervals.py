@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from colapipe.quality.stored_numbers import is_number
 
 
 class Interval(NamedTuple):
@@ -36,11 +37,6 @@ def interval_of(sidecar: Mapping[str, Any]) -> Interval | None:
     found = sidecar.get("UncertaintyCalibration")
     if not isinstance(found, Mapping) or found.get("Calibrated") is not True:
         return None
-    numbers = []
-    for number in (found.get(key) for key in ("Level", "Factor", "Floor")):
-        if isinstance(number, bool) or not isinstance(number, (int, float)):
-            return None
-        if not math.isfinite(number):
-            return None
-        numbers.append(float(number))
-    return Interval(*numbers)
+    numbers = [found.get(key) for key in ("Level", "Factor", "Floor")]
+    known = [float(number) for number in numbers if is_number(number)]
+    return Interval(*known) if len(known) == len(numbers) else None

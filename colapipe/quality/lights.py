@@ -19,6 +19,7 @@ import numpy as np
 from colapipe.contrasts import CONTRASTS
 from colapipe.quality.pose import FURTHEST, fisher
 from colapipe.quality.selfcheck import SLICES, Measures
+from colapipe.quality.stored_numbers import is_number
 
 Light = Literal["green", "amber", "red", "n/a"]
 
@@ -84,14 +85,14 @@ class Limits:
         found = {}
         for name in _NAMES:
             values = content.get(name)
-            if not isinstance(values, list) or len(values) != 3 or not all(map(_number, values)):
+            if not isinstance(values, list) or len(values) != 3 or not all(map(is_number, values)):
                 raise ValueError(f"{name!r} must be a list of three numbers")
             found[name] = Limit(*values)
         if type(content.get("participants")) is not int:
             raise ValueError("'participants' must be a whole number")
         exchange = content.get("exchange")
         if not isinstance(exchange, dict) or not all(
-            name in CONTRASTS and _number(value) for name, value in exchange.items()
+            name in CONTRASTS and is_number(value) for name, value in exchange.items()
         ):
             raise ValueError("'exchange' must be an object of contrasts and numbers")
         return cls(participants=content["participants"], exchange=exchange, **found)
@@ -315,7 +316,3 @@ class SelfCheckLimits:
 def join(contrasts: Sequence[str] | set[str]) -> str:
     """Return the name of a set of contrasts, whatever their order."""
     return "+".join(name for name in CONTRASTS if name in contrasts)
-
-
-def _number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)

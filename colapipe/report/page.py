@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from colapipe.anatomy.intensity import PERCENTILES
-from colapipe.bids.outputs import SessionFiles, read_session, session_folders
+from colapipe.bids.outputs import SessionFiles, participant_label, read_session, session_folders
 from colapipe.bids.sidecars import write_text
 from colapipe.quality.histograms import TrainingRange
 from colapipe.quality.stored import QualityError, read_quality
@@ -88,9 +88,7 @@ def build_subject_report(
     ValueError
         If ``participant`` is not a label but a path.
     """
-    label = participant.removeprefix("sub-")
-    if not label or Path(label).name != label:
-        raise ValueError(f"{participant!r} is not a participant label")
+    label = participant_label(participant)
     context = _context(out_dir, label, run, show_head)
     target = out_dir / f"sub-{label}.html"
     write_text(target, render("report.html", context, script="report.js"))

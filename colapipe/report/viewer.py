@@ -26,7 +26,13 @@ import numpy.typing as npt
 from markupsafe import Markup
 
 from colapipe.anatomy.intensity import normalise
-from colapipe.bids.outputs import Derivative, SessionFiles, read_session, session_folders
+from colapipe.bids.outputs import (
+    Derivative,
+    SessionFiles,
+    participant_label,
+    read_session,
+    session_folders,
+)
 from colapipe.bids.sidecars import write_text
 from colapipe.report.figures import TISSUE_COLOURS, map_colours
 from colapipe.report.rows import MAP_PERCENTILE
@@ -122,9 +128,7 @@ def build_viewer(out_dir: Path, participant: str, *, show_head: bool = False) ->
     ValueError
         If ``participant`` is not a label but a path.
     """
-    label = participant.removeprefix("sub-")
-    if not label or Path(label).name != label:
-        raise ValueError(f"{participant!r} is not a participant label")
+    label = participant_label(participant)
     target = out_dir / viewer_name(label)
     scenes = []
     for session, folder in session_folders(out_dir, label).items():
