@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -21,6 +22,7 @@ from colapipe.interfaces.synthesis import Synthesise
 from colapipe.resources import Resources
 from colapipe.usage import NodeUsage, most_at_once, read_usage
 from colapipe.workflows.execution import configure_nipype, execute, local_executor
+from colapipe.workflows.plugins.worker import send_to_log
 
 
 def pass_on(value: int = 0, before: int = 0) -> int:
@@ -201,6 +203,17 @@ def test_a_result_that_cannot_come_back_fails_its_node_only(run):
     run.start()
     assert [failure.node for failure in run.failures] == ["colapipe.unreadable"]
     assert run.ended == ["beside"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_log_that_cannot_be_written_prints_no_stack(capfd, monkeypatch):
+    logger = logging.getLogger("nipype")
+    monkeypatch.setattr(logging, "raiseExceptions", True)
+    monkeypatch.setattr(logger, "handlers", [])
+    monkeypatch.setattr(logger, "propagate", True)
+    send_to_log(Path("/dev/full"), logging.WARNING)
+    logger.warning("words")
+    assert capfd.readouterr() == ("", "")
 
 
 def has_ended(pid: int) -> bool:

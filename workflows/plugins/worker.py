@@ -99,6 +99,8 @@ def _end_with_parent() -> None:
 
 def send_to_log(log_file: Path, level: int) -> None:
     """Let Nipype speak into a file only."""
+    # A log that cannot be written (the disk is full) is no reason to print its stack.
+    logging.raiseExceptions = False
     nipype_logger = logging.getLogger("nipype")
     for handler in list(nipype_logger.handlers):
         nipype_logger.removeHandler(handler)
