@@ -54,6 +54,7 @@ GRADES: dict[str, tuple[float, ...]] = {
     "exchanged names": (1.0,),
 }
 LIGHTS = ("green", "amber", "red")
+SCORES = ("mean_score", "lowest_score")
 Volume = npt.NDArray[np.float32]
 Row = dict[str, Any]
 
@@ -254,6 +255,7 @@ def tables(rows: Sequence[Row]) -> str:
     lines.append(_followed("all", rows))
     lines.append(_followed("all, change against untouched", _changes(rows)))
     lines.append(_followed("untouched alone", [row for row in rows if row["kind"] == "untouched"]))
+    lines.append(_followed_within(rows))
     return "\n".join(lines)
 
 
@@ -267,15 +269,34 @@ def _shares(lights: Sequence[str]) -> str:
 
 def _followed(name: str, rows: Sequence[Row]) -> str:
     """Return a row of the table of rank correlations."""
-    cells = []
-    for score in ("mean_score", "lowest_score"):
-        values = [row[score] for row in rows]
-        both = [
-            stats.spearmanr(values, [row[error] for row in rows]).statistic
-            for error in ("psnr_fitted", "psnr")
-        ]
-        cells.append(" / ".join(f"{value:.2f}" for value in both))
+    cells = [" / ".join(f"{value:.2f}" for value in _rank_correlations(rows, s)) for s in SCORES]
     return f"| {name} | {len(rows)} | {cells[0]} | {cells[1]} |"
+
+
+def _followed_within(rows: Sequence[Row]) -> str:
+    """Return a row of means over single pairs of participant and target, with their range."""
+    pairs: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        pairs.setdefault((row["participant"], row["target"]), []).append(row)
+    cells = []
+    for score in SCORES:
+        found = np.array([_rank_correlations(pair, score) for pair in pairs.values()])
+        cells.append(
+            " / ".join(
+                f"{column.mean():.2f} ({column.min():.2f} to {column.max():.2f})"
+                for column in found.T
+            )
+        )
+    return f"| within a participant and target, mean | {len(rows)} | {cells[0]} | {cells[1]} |"
+
+
+def _rank_correlations(rows: Sequence[Row], score: str) -> list[float]:
+    """Return Spearman's correlation of a score with the fitted PSNR, and on its own scale."""
+    values = [row[score] for row in rows]
+    return [
+        float(stats.spearmanr(values, [row[error] for row in rows]).statistic)
+        for error in ("psnr_fitted", "psnr")
+    ]
 
 
 def _changes(rows: Sequence[Row]) -> list[Row]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import json
 import logging
+import os
 import shlex
+import shutil
 import sys
 import time
 import traceback
@@ -37,7 +40,8 @@ from colapipe.resources import Resources, available_cpus, available_memory_gb, v
 from colapipe.usage import TABLE, read_usage
 from colapipe.workdir import participant_folders, provide_temporary_folder, work_folder
 
-DISK_FULL = "No space left on device"
+DISK_FULL = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
+"""What the system says of a full disk, and of a quota that is used up."""
 
 
 @dataclass(frozen=True)
@@ -496,9 +500,19 @@ def _finish(
     screen.summary(settings.out_dir, plans, written, problems, seconds)
     screen.consumed(read_usage(Path(about["log_dir"]) / TABLE))
     messages = [problem["message"] for group in problems.values() for problem in group]
-    if any(DISK_FULL in message for message in messages):
-        return 74
-    return 1 if problems else 0
+    if not messages:
+        return 0
+    # A node that cannot store its result may say no more than that there is none.
+    for folder in (settings.out_dir, settings.work_dir):
+        if _is_full(folder):
+            screen.warn(f"{folder}: {DISK_FULL[0]}. Make room, then start the same again.")
+            return 74
+    return 74 if any(words in message for words in DISK_FULL for message in messages) else 1
+
+
+def _is_full(folder: Path) -> bool:
+    """Return whether a disk has less than 1 MiB left."""
+    return shutil.disk_usage(folder).free < 1024**2
 
 
 def _report_failure(
