@@ -1,13 +1,13 @@
-"""What each of the paper's four parts brings: the ablations over several seeds as one table.
+"""What each of the paper's parts brings: the ablations over several seeds as one table.
 
     colapipe-model evaluate whole-0 no-net-0 ... --reference whole-0 --out ABLATION_FOLDER_0
     python benchmarks/ablation_table.py ABLATION_FOLDER_0 ABLATION_FOLDER_1 ABLATION_FOLDER_2
 
-Each folder holds one seed's scores, its models named PART-SEED and the complete one whole-SEED
-(benchmarks/validation_table.sh makes them). For each part and target: PSNR inside the brain without
-the part minus PSNR with all parts, so that a negative number speaks for the part; the mean over
-participants of the mean over seeds, its bootstrap interval over participants, and the smallest and
-largest mean of one seed. Prints a Markdown table for the own scale and one after gain and offset.
+Each folder holds one seed's scores, its models named CHANGE-SEED and the unchanged one whole-SEED
+(benchmarks/validation_table.sh makes them). For each change and target: PSNR inside the brain with
+the change minus PSNR without it, so that a negative number speaks for a part that was left out; the
+mean over participants of the mean over seeds, its bootstrap interval over participants, and the
+smallest and largest mean of one seed. Prints Markdown tables: own scale, after gain and offset.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ METRICS = {
 
 
 def split_label(label: str) -> tuple[str, str]:
-    """Return part and seed of a model's label.
+    """Return change and seed of a model's label.
 
     >>> split_label("no-net-2, 1 step")
     ('no-net', '2')
@@ -72,12 +72,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     shared = set.intersection(*found)
     parts = [split_label(m)[0] for m in seeds[0].models if split_label(m)[0] in shared - {WHOLE}]
     if not parts:
-        parser.error("no part is left out in all of the folders")
+        parser.error("no change is in all of the folders")
     tasks = seeds[0].tasks
     for metric, title in METRICS.items():
         digits = 3 if metric == "ssim" else 2
-        print(f"\n{title}, without the part minus with all, {len(seeds)} seed(s):\n")
-        print("| left out |" + "".join(f" {task} |" for task in tasks))
+        print(f"\n{title}, changed minus whole, {len(seeds)} seed(s):\n")
+        print("| change |" + "".join(f" {task} |" for task in tasks))
         print("|---" * (len(tasks) + 1) + "|")
         for part in parts:
             cells = []

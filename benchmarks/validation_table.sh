@@ -49,6 +49,8 @@ colapipe-model train --data "${DATA[@]}" --cache "$RUNS/slices" --out "$RUNS/cac
         echo "no-structure-$seed $ABLATION_MINUTES --preset tiny --seed $seed --set structure=false"
         echo "no-awa-$seed $ABLATION_MINUTES --preset tiny --seed $seed --set gate=off"
         echo "no-scf-$seed $ABLATION_MINUTES --preset tiny --seed $seed --set scf=off"
+        # No part is taken away here: tiny does without the transformer over the conditions.
+        echo "transformer-$seed $ABLATION_MINUTES --preset tiny --seed $seed --set injection=both"
     done
 } > "$RUNS/jobs"
 export -f train
@@ -81,7 +83,7 @@ score "$(model tiny)" --steps 1 4 --targets T2w --sources T1w T1w+T1ce T1w+T1ce+
     --out "$RUNS/more-inputs"
 for seed in 0 1 2; do
     score "$(model "whole-$seed")" "$(model "no-net-$seed")" "$(model "no-structure-$seed")" \
-        "$(model "no-awa-$seed")" "$(model "no-scf-$seed")" \
+        "$(model "no-awa-$seed")" "$(model "no-scf-$seed")" "$(model "transformer-$seed")" \
         --reference "whole-$seed" "${FOUR[@]}" --out "$RUNS/ablation-$seed"
 done
 python benchmarks/ablation_table.py "$RUNS"/ablation-{0,1,2} > "$RUNS/ablations.md"

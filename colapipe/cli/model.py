@@ -66,7 +66,12 @@ def _parser() -> argparse.ArgumentParser:
         "--sbatch", action=_PrintScript, nargs=0, help="print a SLURM script to fill in, and end"
     )
     train.add_argument(
-        "--data", type=Path, required=True, nargs="+", help="BIDS datasets or derivatives"
+        "--data",
+        type=Path,
+        required=True,
+        nargs="+",
+        action="extend",
+        help="BIDS datasets or derivatives",
     )
     train.add_argument("--out", type=Path, required=True, help="folder of the run")
     train.add_argument(
@@ -75,7 +80,9 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         help="JSON file with the lists of participants 'train' and 'validation'",
     )
-    train.add_argument("--contrasts", nargs="+", help="default: those that the data have")
+    train.add_argument(
+        "--contrasts", nargs="+", action="extend", help="default: those that the data have"
+    )
     train.add_argument(
         "--preset",
         default="tiny",
@@ -84,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--set",
         nargs="+",
+        action="extend",
         metavar="ENTRY=VALUE",
         help="entries of the configuration to change, such as gate=off scf=dwt "
         "(colapipe-model info prints them all)",

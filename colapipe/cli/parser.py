@@ -80,6 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--participant_label",
         dest="participants",
         nargs="+",
+        action="extend",
         metavar="LABEL",
         help="participants, with or without 'sub-' (default: all)",
     )
@@ -88,6 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--session_label",
         dest="sessions",
         nargs="+",
+        action="extend",
         metavar="LABEL",
         help="sessions, with or without 'ses-' (default: all)",
     )
@@ -112,6 +114,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--target",
         dest="targets",
         nargs="+",
+        action="extend",
         choices=("auto", *CONTRASTS),
         metavar="CONTRAST",
         help=f"contrasts to synthesise ({', '.join(CONTRASTS)}), or auto: what a participant "
@@ -121,6 +124,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--source",
         dest="sources",
         nargs="+",
+        action="extend",
         choices=CONTRASTS,
         metavar="CONTRAST",
         help="contrasts that may be used (default: all but the target)",

@@ -119,8 +119,11 @@ class CoLaDiffNetwork(nn.Module):
                 raise ValueError("this model needs class-conditional densities")
             unit = (contrasts[:, :, slab // 2] / self.bound + 1) / 2
             each = tissues[:, None].expand(-1, count, -1, -1, -1)
-            shown = density_map(unit, each, densities.to(unit.dtype))
-            maps = torch.cat([tissues, shown * available[:, :, None, None]], dim=1)
+            shown = torch.zeros_like(unit)
+            shown[available] = density_map(
+                unit[available], each[available], densities.to(unit.dtype)[available]
+            )
+            maps = torch.cat([tissues, shown], dim=1)
         y, tokens, gates = self.conditions(latents, available, maps)
         entry = self.denoiser.enter(y) if self.denoiser.enter is not None else None
         image = contrasts.flatten(1, 2)

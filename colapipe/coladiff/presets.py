@@ -10,7 +10,9 @@ from pathlib import Path
 
 from colapipe.coladiff.configuration import Configuration
 
-TINY = Configuration()
+# No transformer over the conditions: with it 20 CPU-minutes of training reached 0.40 dB less on the
+# validation participants (mean of four targets, one step, one seed).
+TINY = Configuration(injection="concat")
 
 PAPER = Configuration(
     neighbours=0,

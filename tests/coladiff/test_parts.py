@@ -26,7 +26,7 @@ from colapipe.coladiff.uncertainty import RunningStatistics
 from colapipe.coladiff.window import choose_window
 
 NANO = PRESETS["nano"]
-PARAMETERS = {"paper": 61_392_463, "tiny": 2_659_395, "ldm": 2_547_745, "nano": 74_149}
+PARAMETERS = {"paper": 61_392_463, "tiny": 2_219_939, "ldm": 2_547_745, "nano": 74_149}
 
 
 def awaken(network: torch.nn.Module) -> None:
