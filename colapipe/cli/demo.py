@@ -69,7 +69,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--missing",
         nargs="+",
-        action="extend",
         metavar="SUB:CONTRAST",
         help="who lacks what, such as 02:T2w or 03:T1w,FLAIR; 'none' for nobody",
     )

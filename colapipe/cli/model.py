@@ -66,12 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         "--sbatch", action=_PrintScript, nargs=0, help="print a SLURM script to fill in, and end"
     )
     train.add_argument(
-        "--data",
-        type=Path,
-        required=True,
-        nargs="+",
-        action="extend",
-        help="BIDS datasets or derivatives",
+        "--data", type=Path, required=True, nargs="+", help="BIDS datasets or derivatives"
     )
     train.add_argument("--out", type=Path, required=True, help="folder of the run")
     train.add_argument(
@@ -80,9 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         help="JSON file with the lists of participants 'train' and 'validation'",
     )
-    train.add_argument(
-        "--contrasts", nargs="+", action="extend", help="default: those that the data have"
-    )
+    train.add_argument("--contrasts", nargs="+", help="default: those that the data have")
     train.add_argument(
         "--preset",
         default="tiny",

@@ -33,11 +33,7 @@ def add_calibrate(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     calibrate.add_argument("model", type=Path, metavar="MODEL")
     calibrate.add_argument(
-        "--data",
-        type=Path,
-        nargs="+",
-        action="extend",
-        help="BIDS datasets or derivatives, as for training",
+        "--data", type=Path, nargs="+", help="BIDS datasets or derivatives, as for training"
     )
     calibrate.add_argument(
         "--cache", type=Path, help="folder of cached slices, made from --data (beside --out)"
@@ -51,7 +47,6 @@ def add_calibrate(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     calibrate.add_argument(
         "--participants",
         nargs="+",
-        action="extend",
         metavar="LABEL",
         help="only these of the validation participants, for example no simulated ones",
     )

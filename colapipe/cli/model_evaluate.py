@@ -33,11 +33,7 @@ def add_evaluate(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         "models", type=Path, nargs="*", metavar="MODEL", help="default: the bundled model"
     )
     evaluate.add_argument(
-        "--data",
-        type=Path,
-        nargs="+",
-        action="extend",
-        help="BIDS datasets or derivatives, as for training",
+        "--data", type=Path, nargs="+", help="BIDS datasets or derivatives, as for training"
     )
     evaluate.add_argument(
         "--cache", type=Path, help="folder of cached slices, made from --data (OUT/slices)"
@@ -49,20 +45,15 @@ def add_evaluate(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         help="JSON file with the lists of participants 'train' and 'validation'",
     )
     evaluate.add_argument("--out", type=Path, required=True, help="folder of the scores")
-    evaluate.add_argument("--targets", nargs="+", action="extend", help="default: every contrast")
+    evaluate.add_argument("--targets", nargs="+", help="default: every contrast")
     evaluate.add_argument(
         "--sources",
         nargs="+",
-        action="extend",
         metavar="A+B",
         help="sets of sources, such as T1w T1w+T1ce (default: all contrasts but the target)",
     )
     evaluate.add_argument(
-        "--steps",
-        type=int,
-        nargs="+",
-        action="extend",
-        help="a row for each (default: the model's own)",
+        "--steps", type=int, nargs="+", help="a row for each (default: the model's own)"
     )
     evaluate.add_argument(
         "--samples", type=int, default=1, help="images to average (default: %(default)s)"
@@ -76,7 +67,6 @@ def add_evaluate(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     evaluate.add_argument(
         "--baselines",
         nargs="+",
-        action="extend",
         default=[],
         choices=("copy", "quadratic", "class-mean"),
         help="baselines to fit on the training participants, and to score as well",

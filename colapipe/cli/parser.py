@@ -80,7 +80,6 @@ def build_parser() -> argparse.ArgumentParser:
         "--participant_label",
         dest="participants",
         nargs="+",
-        action="extend",
         metavar="LABEL",
         help="participants, with or without 'sub-' (default: all)",
     )
@@ -89,7 +88,6 @@ def build_parser() -> argparse.ArgumentParser:
         "--session_label",
         dest="sessions",
         nargs="+",
-        action="extend",
         metavar="LABEL",
         help="sessions, with or without 'ses-' (default: all)",
     )
@@ -114,7 +112,6 @@ def build_parser() -> argparse.ArgumentParser:
         "--target",
         dest="targets",
         nargs="+",
-        action="extend",
         choices=("auto", *CONTRASTS),
         metavar="CONTRAST",
         help=f"contrasts to synthesise ({', '.join(CONTRASTS)}), or auto: what a participant "
@@ -124,7 +121,6 @@ def build_parser() -> argparse.ArgumentParser:
         "--source",
         dest="sources",
         nargs="+",
-        action="extend",
         choices=CONTRASTS,
         metavar="CONTRAST",
         help="contrasts that may be used (default: all but the target)",

@@ -24,11 +24,6 @@ def test_prefixes_of_labels_are_stripped(option):
     assert settings.participants == ("01", "02")
 
 
-def test_an_option_may_be_repeated():
-    settings = parse_settings([*PLACES, "--target", "T2w", "--target", "FLAIR", "PDw"])
-    assert settings.targets == ("T2w", "FLAIR", "PDw")
-
-
 def test_relative_paths_become_absolute(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     settings = parse_settings(["bids", "out", "participant", "--model", "m.safetensors"])
@@ -71,8 +66,6 @@ def test_a_file_sets_options_and_the_command_line_wins(tmp_path):
     settings = parse_settings([*PLACES, "--config-file", str(path), "--steps", "9"])
     assert (settings.seed, settings.steps, settings.targets) == (7, 9, ("T2w",))
     assert settings.evaluate
-    other = parse_settings([*PLACES, "--config-file", str(path), "--target", "FLAIR"])
-    assert other.targets == ("FLAIR",)
     switched = parse_settings([*PLACES, "--config-file", str(path), "--no-evaluate"])
     assert not switched.evaluate
 

@@ -14,7 +14,7 @@ from colapipe.evaluation.flops import count_flops
 @pytest.mark.parametrize(
     ("preset", "once", "step"),
     [
-        ("tiny", 1_873_502_528, 2_539_195_520),
+        ("tiny", 1_735_418_176, 2_465_336_448),
         ("ldm", 1_600_815_424, 2_629_249_536),
         ("nano", 261_397_584, 114_956_416),
         pytest.param("paper", 275_702_800_384, 32_417_428_096, marks=pytest.mark.slow),

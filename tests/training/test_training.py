@@ -466,9 +466,12 @@ def test_the_command_trains_and_its_model_synthesises(
         "2",
         "--name",
         "mine",
+        *("--set", "gate=off", "--set", "scf=dwt", "neighbours=0"),
     ]
     assert main(command) == 0
     model = CoLaDiff.load(tmp_path / "out" / MODEL_FILE)
+    changed = model.metadata["configuration"]
+    assert [changed[key] for key in ("gate", "scf", "neighbours")] == ["off", "dwt", 0]
     assert model.contrasts == ("T1w", "T2w", "FLAIR")
     assert model.metadata["name"] == "mine"
     one = np.zeros((1, 224, 224), np.float32)
