@@ -500,7 +500,7 @@ def _finish(
     screen.summary(settings.out_dir, plans, written, problems, seconds)
     screen.consumed(read_usage(Path(about["log_dir"]) / TABLE))
     messages = [problem["message"] for group in problems.values() for problem in group]
-    if not messages:
+    if not problems:
         return 0
     # A node that cannot store its result may say no more than that there is none.
     for folder in (settings.out_dir, settings.work_dir):
@@ -511,8 +511,8 @@ def _finish(
 
 
 def _is_full(folder: Path) -> bool:
-    """Return whether a disk has less than 1 MiB left."""
-    return shutil.disk_usage(folder).free < 1024**2
+    """Return whether a disk has less than 1 MiB left; a folder that was never made is no disk."""
+    return folder.is_dir() and shutil.disk_usage(folder).free < 1024**2
 
 
 def _report_failure(
