@@ -73,9 +73,13 @@ def describe(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps(facts, indent=2))
         return
-    scores = facts.pop("scores", None)
+    scores, quality = facts.pop("scores", None), facts.pop("quality", None)
     for line in fact_lines(facts):
         print(line)
+    if quality:
+        print("quality (--json prints all of it):")
+        for line in quality_lines(quality):
+            print(f"  {line}")
     if scores:
         print("scores:")
         for line in score_lines(scores):
@@ -118,6 +122,28 @@ def _in_one_line(value: Any) -> str:
     return ", ".join(f"{name} {_plain(entry)}" for name, entry in value.items())
 
 
+def quality_lines(quality: Any) -> list[str]:
+    """Return in words for what a model knows what is usual; what is not understood, as it is.
+
+    Parameters
+    ----------
+    quality : dict
+        As :mod:`colapipe.quality.stored` describes it; its hundreds of numbers are not printed.
+    """
+    try:
+        sets = quality["self_check"]["sets"]
+        people = sorted({c["participants"] for each in sets.values() for c in each.values()})
+        trained = {c: int(found["participants"]) for c, found in quality["histograms"].items()}
+        return [
+            f"self_check: limits for {len(sets)} sets of contrasts, measured on "
+            f"{' or '.join(str(n) for n in people) or 'no'} participants",
+            "histograms: of the training participants' "
+            + ", ".join(f"{contrast} ({n})" for contrast, n in trained.items()),
+        ]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return [_plain(quality)]
+
+
 def score_lines(scores: Any) -> list[str]:
     """Return the scores that a checkpoint carries in words; what is not understood, as it is.
 
@@ -131,10 +157,13 @@ def score_lines(scores: Any) -> list[str]:
     lines = []
     for entry in scores:
         try:
-            psnr, fitted, ssim = (
-                _interval(entry[metric]) for metric in ("psnr", "psnr_fitted", "ssim")
+            psnr, fitted = (_interval(entry[metric], 2) for metric in ("psnr", "psnr_fitted"))
+            ssim = _interval(entry["ssim"], 3)
+            run = ", ".join(
+                f"{entry[key]} {key if entry[key] != 1 else key[:-1]}"
+                for key in ("steps", "samples")
+                if key in entry
             )
-            run = ", ".join(f"{entry[key]} {key}" for key in ("steps", "samples") if key in entry)
             lines.append(
                 f"{entry['target']} from {'+'.join(entry['sources'])}, {entry['region']}, "
                 f"{entry['participants']} participants{', ' + run if run else ''}: "
@@ -145,11 +174,13 @@ def score_lines(scores: Any) -> list[str]:
     return lines
 
 
-def _interval(figures: Sequence[float | None]) -> str:
+def _interval(figures: Sequence[float | None], digits: int) -> str:
     mean, low, high = figures
     if mean is None:
         return "none"
-    return f"{mean:g}" if low is None or high is None else f"{mean:g} [{low:g}, {high:g}]"
+    if low is None or high is None:
+        return f"{mean:.{digits}f}"
+    return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def _plain(value: object) -> str:

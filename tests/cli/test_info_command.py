@@ -15,7 +15,7 @@ from colapipe.baselines.load import load_model
 from colapipe.baselines.slicewise import make_metadata
 from colapipe.baselines.unet import RegressionUNet
 from colapipe.cli.model import main
-from colapipe.cli.model_describe import fact_lines, score_lines
+from colapipe.cli.model_describe import fact_lines, quality_lines, score_lines
 from colapipe.coladiff.calibration import Calibration
 from colapipe.coladiff.checkpoint import load_checkpoint, save_checkpoint
 from colapipe.coladiff.presets import write_nano_checkpoint
@@ -29,6 +29,7 @@ SCORES = [
         "region": "brain",
         "participants": 5,
         "steps": 4,
+        "samples": 1,
         "psnr": [17.5, 15.2, 19.6],
         "psnr_fitted": [19.5, None, None],
         "ssim": [0.61, 0.5, 0.7],
@@ -84,8 +85,8 @@ def test_scores_that_a_checkpoint_carries_are_printed(
     assert main(["info", str(nano)]) == 0
     printed = capsys.readouterr().out
     assert (
-        "scores:\n  T2w from T1w+FLAIR, brain, 5 participants, 4 steps: PSNR 17.5 [15.2, 19.6] "
-        "dB, fitted 19.5 dB, SSIM 0.61 [0.5, 0.7]\n"
+        "scores:\n  T2w from T1w+FLAIR, brain, 5 participants, 4 steps, 1 sample: PSNR "
+        "17.50 [15.20, 19.60] dB, fitted 19.50 dB, SSIM 0.610 [0.500, 0.700]\n"
     ) in printed
     assert main(["info", str(nano), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["scores"] == SCORES
@@ -136,4 +137,22 @@ def test_a_calibration_of_another_shape_is_printed_as_it_is(calibration: object)
 @pytest.mark.parametrize("scores", ["T2w 17.5 dB", [{"target": "T2w"}], {"T2w": 17.5}])
 def test_scores_of_another_shape_are_printed_as_they_are(scores: object) -> None:
     (line,) = score_lines(scores)
+    assert "T2w" in line
+
+
+def test_what_is_usual_is_summed_up_in_words_and_whole_as_json(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["info"]) == 0
+    printed = capsys.readouterr().out
+    assert "  self_check: limits for 11 sets of contrasts, measured on 5 participants\n" in printed
+    assert "FLAIR (22)" in printed and len(printed.splitlines()) < 120
+    assert main(["info", "--json"]) == 0
+    sets = json.loads(capsys.readouterr().out)["quality"]["self_check"]["sets"]
+    assert len(sets) == 11
+
+
+@pytest.mark.parametrize("quality", ["T2w", {"self_check": {"sets": "T2w"}}, {"T2w": 1}])
+def test_what_is_usual_of_another_shape_is_printed_as_it_is(quality: object) -> None:
+    (line,) = quality_lines(quality)
     assert "T2w" in line
