@@ -97,7 +97,7 @@ def calibrate(options: argparse.Namespace, report: Callable[[str], None]) -> Non
     from colapipe.evaluation import calibrate as work
     from colapipe.evaluation.calibration_tables import coverage_rows
     from colapipe.evaluation.compare import conditions_of
-    from colapipe.evaluation.self_check import calibrate_quality
+    from colapipe.evaluation.self_check import calibrate_quality, false_alarms, read_checks
     from colapipe.evaluation.tables import long_tsv
     from colapipe.model_info import read_description
     from colapipe.quality.selfcheck import SLICES
@@ -131,9 +131,12 @@ def calibrate(options: argparse.Namespace, report: Callable[[str], None]) -> Non
         },
         report,
     )
+    alarms = false_alarms(
+        {name: read_checks(folder / "self-check" / f"{name}.json") for name in store.entries}
+    )
     if options.quality_only:
         work.write_calibrated(options.model, options.out, None, quality)
-        report(f"the calibrated model: {options.out}")
+        report(f"\n{alarms}\nthe calibrated model: {options.out}")
         return
     found = work.VoxelStore(folder / "voxels", settings, conditions.checksums, conditions.lesions)
     tasks = work.collect(
@@ -154,6 +157,8 @@ def calibrate(options: argparse.Namespace, report: Callable[[str], None]) -> Non
             "learned from these participants, its errors are larger on others, and the intervals "
             "too narrow.\n"
         )
+    if alarms:
+        text += f"\n{alarms}"
     write_text(folder / TABLES, text)
     write_text(folder / COVERAGE, long_tsv(coverage_rows(results)))
     report(f"\n{text}\ntables: {folder}\nthe calibrated model: {options.out}")

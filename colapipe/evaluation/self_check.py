@@ -7,6 +7,7 @@ volumes that it looks at, and the numbers of many participants the limits that a
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
@@ -23,7 +24,7 @@ from colapipe.errors import UsageError
 from colapipe.evaluation.cases import open_again
 from colapipe.evaluation.lesions import split_name
 from colapipe.quality.histograms import TrainingRange, fit_range, histogram_of_levels
-from colapipe.quality.lights import Found, Limits, SelfCheckLimits, fit_limits, join
+from colapipe.quality.lights import Found, Limits, SelfCheckLimits, fit_limits, join, judge
 from colapipe.quality.selfcheck import (
     SAMPLES,
     STEPS,
@@ -171,6 +172,45 @@ def calibrate_quality(
         for joined, found in read_checks(path, made_by[name]).items():
             sets.setdefault(joined, []).append(found)
     return Quality(_ranges(training, validation), SelfCheckLimits(fit_sets(sets)))
+
+
+def false_alarms(checks: Mapping[str, Mapping[str, Found]]) -> str:
+    """Judge everybody's untouched contrasts by the limits of the others, and return it in words.
+
+    Parameters
+    ----------
+    checks : mapping
+        ``sub-X`` or ``sub-X_ses-Y`` to its self-checks, by set of contrasts (:func:`read_checks`).
+
+    Returns
+    -------
+    str
+        A Markdown section: how many contrasts are green, amber and red, and which are red. Empty
+        where nobody has enough others.
+    """
+    lights: Counter[str] = Counter()
+    red = []
+    for name, sets in checks.items():
+        who = split_name(name)[0]
+        others = [found for other, found in checks.items() if split_name(other)[0] != who]
+        for joined, found in sets.items():
+            limits = fit_limits([other[joined] for other in others if joined in other])
+            for contrast, measures in found.measures.items() if limits else ():
+                verdict = judge(contrast, measures, limits.get(contrast))
+                lights[verdict.light] += 1
+                if verdict.light == "red":
+                    red.append(f"- {name}, {contrast} of {joined}: {verdict.reasons[0]}\n")
+    if not (count := lights.total()):
+        return ""
+    shares = ", ".join(
+        f"{lights[name]} {name} ({100 * lights[name] / count:.0f} %)"
+        for name in ("green", "amber", "red")
+    )
+    return (
+        "## Self-check of untouched scans, leaving one participant out at a time\n\n"
+        f"{count} contrasts of {len(checks)} sessions, in every set of contrasts: {shares}.\n\n"
+        + "".join(red)
+    )
 
 
 def read_checks(path: Path, made_by: Mapping[str, Any] | None = None) -> dict[str, Found]:
