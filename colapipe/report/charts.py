@@ -275,7 +275,7 @@ def histogram_chart(
         middle = (training.bins[:-1] + training.bins[1:]) / 2
         chart.area(middle, 100 * training.low, 100 * training.high, SOFT, 0.3)
         chart.curve(middle, 100 * training.mean, SOFT, 1.5, "6 4")
-        key.append((f"training, {training.participants} participants", SOFT))
+        key.append((f"training (n = {training.participants})", SOFT))
         if len(found) == len(training.mean):
             remarks.append(_against(name, found, training))
             words += remarks

@@ -90,13 +90,20 @@ def test_a_histogram_has_its_peak_where_the_intensities_are() -> None:
         peak = np.interp(curve[curve[:, 1].argmin(), 0], across, edges())
         assert peak == pytest.approx(middle, abs=0.06)
     assert len(shapes(drawing, "polygon")) == 1
-    assert {"SYNTHETIC T2w", "real T2w", "training, 20 participants"} <= set(texts(drawing))
+    assert {"SYNTHETIC T2w", "real T2w", "training (n = 20)"} <= set(texts(drawing))
     assert drawing.alt.startswith("Histogram of SYNTHETIC T2w in the brain: mean 0.30")
     assert "out of distribution" in drawing.alt
     usual = charts.histogram_chart("T2w", bell(0.55, 7), training())
     assert "that is usual." in usual.alt
     assert "out of distribution" not in usual.alt
     assert "SYNTHETIC" not in str(usual.svg)
+
+
+def test_the_key_of_a_histogram_fits_into_the_chart() -> None:
+    drawing = charts.histogram_chart("FLAIR", bell(0.3), training(), synthetic=True, real=bell(0.7))
+    (last,) = (element for element in shapes(drawing, "text") if element.text == "real FLAIR")
+    # Capitals of the widest usual sans-serif fonts are 9 of 13 pixels wide.
+    assert float(last.get("x", "nan")) + sum(9 if c.isupper() else 7.5 for c in last.text) < 520
 
 
 def test_a_model_without_ranges_is_no_judge_of_intensities() -> None:

@@ -202,11 +202,11 @@ def test_what_a_model_says_of_its_training_data_is_a_warning_where_it_is_damaged
     known = {"participants": 22, "limit": 0.2, "low": share, "mean": share, "high": share}
     quality = {"format_version": 1, "histograms": {"T1w": known}}
     text = Page(build_subject_report(derivatives.out_dir, "01", run(quality=quality))).text
-    assert "training, 22 participants" in text
+    assert "training (n = 22)" in text
     damaged = {"format_version": 1, "histograms": {"T1w": {}}}
     text = Page(build_subject_report(derivatives.out_dir, "01", run(quality=damaged))).text
     assert "the model's 'quality.histograms.T1w': 'low' must be a list" in text
-    assert "training, 22 participants" not in text
+    assert "training (n = 22)" not in text
 
 
 def test_a_participant_without_any_output_still_gets_a_page(tmp_path: Path, run: Run) -> None:
