@@ -253,8 +253,9 @@ def covered_mask(synthesised: npt.ArrayLike, mask: npt.ArrayLike) -> npt.NDArray
 def error_map(shown: npt.ArrayLike, truth: npt.ArrayLike, mask: npt.ArrayLike) -> Floats:
     """Absolute difference after both are normalised, in [0, 1]; 0 outside the mask.
 
-    Both go through :func:`colapipe.anatomy.intensity.normalise` with the same mask, because a
-    synthesised image is in arbitrary units. Exactly 0 wherever the normalised values are equal.
+    Both are compared as :func:`colapipe.anatomy.intensity.normalise` returns them with the same
+    mask, because a synthesised image is in arbitrary units. Exactly 0 wherever the normalised values
+    are equal.
 
     Parameters
     ----------

@@ -57,7 +57,7 @@ def main(out_dir: Path, picture: Path) -> None:
         f"real {TARGET}": ("never given to the model", truth),
     }
     maps = {
-        "error": ("absolute", error_map(synthetic, truth, mask)),
+        "error": ("absolute", error_map(normalise(synthetic, mask)[0], truth, mask)),
         "uncertainty": (
             "std of 8 samples",
             read(f"{start}_desc-synthstd_{TARGET}.nii.gz") / 1000,
