@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from colapipe.bids import tsv
 from colapipe.contrasts import TISSUES
 from colapipe.evaluation import metrics
 from colapipe.slices import slices_with_brain
@@ -305,7 +306,7 @@ def write_scores_tsv(path: Path | str, rows: Sequence[Mapping[str, Any]]) -> Non
     with Path(path).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(columns)
-        writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
+        writer.writerows([tsv.cell(row.get(name)) for name in columns] for row in rows)
 
 
 def read_scores_tsv(path: Path | str) -> list[Row]:
@@ -332,13 +333,6 @@ def read_scores_tsv(path: Path | str) -> list[Row]:
         return [{name: _value(name, cell) for name, cell in row.items()} for row in table]
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-
-
-def _cell(value: Any) -> str:
-    """Return the text of one cell."""
-    if value is None or (isinstance(value, (float, np.floating)) and math.isnan(value)):
-        return "n/a"
-    return f"{value:.6g}" if isinstance(value, (float, np.floating)) else str(value)
 
 
 def _value(name: str, cell: str | None) -> Any:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
+from colapipe.bids import tsv
 from colapipe.contrasts import CONTRASTS
 from colapipe.evaluation import paper
 from colapipe.evaluation.bootstrap import (
@@ -406,7 +407,7 @@ def long_tsv(rows: Sequence[Mapping[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
     writer.writerow(rows[0])
-    writer.writerows([_cell(value) for value in row.values()] for row in rows)
+    writer.writerows([tsv.cell(value) for value in row.values()] for row in rows)
     return text.getvalue()
 
 
@@ -454,9 +455,3 @@ def _median(values: Iterable[float]) -> float:
 
 def _rounded(value: float) -> float | None:
     return round(value, 4) if math.isfinite(value) else None
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return "n/a" if math.isnan(value) else f"{value:.6g}"
-    return str(value)

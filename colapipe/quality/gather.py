@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from colapipe.bids import tsv
 from colapipe.bids.names import contrast_of, parse_name
 from colapipe.bids.outputs import Derivative, SessionFiles, read_session, session_folders
 from colapipe.bids.reader import labels_in, read_json
@@ -100,7 +101,7 @@ def gather(out_dir: Path, failures: Mapping[str, Sequence[str]]) -> Group:
     for participant in sorted({*labels_in(out_dir, "sub"), *failures}):
         who = {"participant_id": f"sub-{participant}"}
         for message in failures.get(participant, ()):
-            group.rows.append({**who, "failure": cell(message)})
+            group.rows.append({**who, "failure": tsv.cell(message)})
         for session, folder in session_folders(out_dir, participant).items():
             here = who | ({"session_id": f"ses-{session}"} if session else {})
             try:
@@ -150,7 +151,7 @@ class _Session:
         if reference:
             row["reference"] = reference
         return self.found.setdefault(
-            (reference, contrast, synthetic), row | {"contrast": cell(contrast)}
+            (reference, contrast, synthetic), row | {"contrast": tsv.cell(contrast)}
         )
 
     def _add_quality(self, table: Derivative) -> None:
@@ -162,7 +163,8 @@ class _Session:
         if problem is not None:
             self.group.problems.append(problem)
         said = sidecar.get(WARNINGS)
-        self.group.warnings += [cell(words) for words in (said if isinstance(said, list) else ())]
+        words = said if isinstance(said, list) else ()
+        self.group.warnings += [tsv.cell(word) for word in words]
 
     def _add_synthesis(self, path: Path) -> None:
         if "_desc-synth_" not in path.name or path.suffix != ".json":
@@ -209,7 +211,7 @@ class _Session:
             self.group.problems.append(f"{path}: is not a table of this kind ({err})")
             return
         for row in rows:
-            texts = {name: cell(text) for name, text in row.items() if isinstance(name, str)}
+            texts = {name: tsv.cell(text) for name, text in row.items() if isinstance(name, str)}
             yield {name: text for name, text in texts.items() if text != "n/a" or name in needed}
 
 
@@ -234,16 +236,11 @@ def _made(sidecar: Mapping[str, Any]) -> Row:
     sources = sidecar.get("SynthesizedFrom")
     slices = sidecar.get("SynthesizedSlices")
     return {
-        "sources": "+".join(map(cell, sources)) if isinstance(sources, list) else "n/a",
-        "model": cell(model.get("Name")),
-        "weights_sha256": cell(model.get("WeightsSHA256")),
-        "sampler": cell(model.get("Sampler")),
-        "steps": cell(model.get("Steps")),
-        "samples": cell(model.get("Samples")),
-        "slices": cell(slices.get("Count")) if isinstance(slices, dict) else "n/a",
+        "sources": "+".join(map(tsv.cell, sources)) if isinstance(sources, list) else "n/a",
+        "model": tsv.cell(model.get("Name")),
+        "weights_sha256": tsv.cell(model.get("WeightsSHA256")),
+        "sampler": tsv.cell(model.get("Sampler")),
+        "steps": tsv.cell(model.get("Steps")),
+        "samples": tsv.cell(model.get("Samples")),
+        "slices": tsv.cell(slices.get("Count")) if isinstance(slices, dict) else "n/a",
     }
-
-
-def cell(value: Any) -> str:
-    """Return the text of one cell: no tabs or line ends, n/a for nothing."""
-    return "n/a" if value in (None, "") else " ".join(str(value).split()) or "n/a"

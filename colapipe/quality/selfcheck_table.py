@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from colapipe.bids import tsv
 from colapipe.bids.sidecars import write_json, write_text
 from colapipe.contrasts import CONTRASTS
 from colapipe.quality.lights import Verdict, judge
@@ -197,16 +195,7 @@ def write_selfcheck(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         If a file cannot be written.
     """
     lines = ["\t".join(SELFCHECK_COLUMNS)]
-    lines += ["\t".join(_cell(row.get(name)) for name in SELFCHECK_COLUMNS) for row in rows]
+    lines += ["\t".join(tsv.cell(row.get(name), 4) for name in SELFCHECK_COLUMNS) for row in rows]
     # The words first: a table never stands there without them.
     write_json(path.with_suffix(".json"), SELFCHECK_COLUMNS)
     write_text(path, "\n".join(lines) + "\n")
-
-
-def _cell(value: Any) -> str:
-    """Return the text of one cell."""
-    if isinstance(value, (bool, np.bool_)):
-        return "true" if value else "false"
-    if isinstance(value, (float, np.floating)):
-        return f"{value:.4g}" if math.isfinite(value) else "n/a"
-    return " ".join(str(value).split()) or "n/a" if value is not None else "n/a"

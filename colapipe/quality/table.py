@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from colapipe.bids import tsv
 from colapipe.bids.names import derivative_path
 from colapipe.bids.outputs import SessionFiles, read_session, read_table, session_folders
 from colapipe.bids.sidecars import write_json, write_text
@@ -76,7 +77,7 @@ def write_quality(path: Path, rows: Sequence[Mapping[str, Any]], warnings: Itera
     if unknown:
         raise ValueError(f"no description of the column(s) {sorted(unknown)}")
     lines = ["\t".join(COLUMNS)]
-    lines += ["\t".join(_cell(row.get(name)) for name in COLUMNS) for row in rows]
+    lines += ["\t".join(tsv.cell(row.get(name)) for name in COLUMNS) for row in rows]
     # The words first: a table never stands there without them.
     write_json(path.with_suffix(".json"), {**COLUMNS, WARNINGS: list(warnings)})
     write_text(path, "\n".join(lines) + "\n")
@@ -106,15 +107,6 @@ def read_quality(path: Path) -> list[Row]:
         }
         for row in table
     ]
-
-
-def _cell(value: Any) -> str:
-    """Return the text of one cell."""
-    if value is None:
-        return "n/a"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _value(path: Path, name: str, cell: str) -> Any:

@@ -254,8 +254,8 @@ def error_map(shown: npt.ArrayLike, truth: npt.ArrayLike, mask: npt.ArrayLike) -
     """Absolute difference after both are normalised, in [0, 1]; 0 outside the mask.
 
     Both are compared as :func:`colapipe.anatomy.intensity.normalise` returns them with the same
-    mask, because a synthesised image is in arbitrary units. Exactly 0 wherever the normalised values
-    are equal.
+    mask, because a synthesised image is in arbitrary units. Exactly 0 wherever the normalised
+    values are equal.
 
     Parameters
     ----------
