@@ -63,7 +63,7 @@ cola-tiny: $(READY) ## Train the bundled model again, from DATA=brats_train and 
 	OMP_NUM_THREADS=1 $(BIN)/colapipe-model train --out $(COLA)/run --preset tiny \
 	    --data $(COLA)/derivatives/$(notdir $(DATA)) $(COLA)/derivatives/simulated \
 	    --split colapipe/training/splits/cola-tiny.json --name cola-tiny \
-	    --iterations 24000 --batch-size 4 --precision bfloat16 --save-every 1000
+	    --iterations 15802 --batch-size 4 --precision bfloat16 --save-every 1000
 
 test: $(READY) ## Run the tests, without the slow ones
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n $(WORKERS) --dist loadfile

@@ -7,7 +7,8 @@ Each folder holds one seed's scores, its models named CHANGE-SEED and the unchan
 (benchmarks/validation_table.sh makes them). For each change and target: PSNR inside the brain with
 the change minus PSNR without it, so that a negative number speaks for a part that was left out; the
 mean over participants of the mean over seeds, its bootstrap interval over participants, and the
-smallest and largest mean of one seed. Prints Markdown tables: own scale, after gain and offset.
+smallest and largest mean of one seed; and the same for the mean of all targets. Prints Markdown
+tables: own scale, after gain and offset.
 """
 
 from __future__ import annotations
@@ -44,17 +45,23 @@ def split_label(label: str) -> tuple[str, str]:
 
 
 def differences(
-    seeds: Sequence[Scores], part: str, task: Task, metric: str
+    seeds: Sequence[Scores], part: str, tasks: Sequence[Task], metric: str
 ) -> tuple[np.ndarray, list[float]]:
-    """Return one difference per participant, averaged over seeds, and one mean per seed."""
-    per_seed = []
+    """Return one difference per participant, averaged over seeds and tasks, and one per seed."""
+    per_seed: list[dict[str, float]] = []
     for scores in seeds:
         names = {split_label(model)[0]: model for model in scores.models}
-        without = scores.values(names[part], task, metric)
-        whole = scores.values(names[WHOLE], task, metric)
-        per_seed.append({who: without[who] - whole[who] for who in without if who in whole})
-    everywhere = sorted(set.intersection(*(set(found) for found in per_seed)))
-    table = np.array([[found[who] for who in everywhere] for found in per_seed])
+        of_tasks = []
+        for task in tasks:
+            without = scores.values(names[part], task, metric)
+            whole = scores.values(names[WHOLE], task, metric)
+            of_tasks.append({who: without[who] - whole[who] for who in without if who in whole})
+        everywhere = set.intersection(*(set(found) for found in of_tasks))
+        per_seed.append(
+            {who: float(np.mean([found[who] for found in of_tasks])) for who in everywhere}
+        )
+    shared = sorted(set.intersection(*(set(found) for found in per_seed)))
+    table = np.array([[found[who] for who in shared] for found in per_seed])
     return table.mean(axis=0), [float(row.mean()) for row in table]
 
 
@@ -77,18 +84,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for metric, title in METRICS.items():
         digits = 3 if metric == "ssim" else 2
         print(f"\n{title}, changed minus whole, {len(seeds)} seed(s):\n")
-        print("| change |" + "".join(f" {task} |" for task in tasks))
-        print("|---" * (len(tasks) + 1) + "|")
+        columns = [(str(task), [task]) for task in tasks]
+        columns += [("mean of all", list(tasks))] if len(tasks) > 1 else []
+        print("| change |" + "".join(f" {name} |" for name, _ in columns))
+        print("|---" * (len(columns) + 1) + "|")
         for part in parts:
             cells = []
-            for task in tasks:
-                values, means = differences(seeds, part, task, metric)
+            for _, some in columns:
+                values, means = differences(seeds, part, some, metric)
                 interval = bootstrap_mean(values)
-                low, high = min(means), max(means)
-                cells.append(
-                    f"{interval.mean:+.{digits}f} [{interval.low:+.{digits}f}, "
-                    f"{interval.high:+.{digits}f}] ({low:+.{digits}f} to {high:+.{digits}f})"
+                mean, low, high, least, most = (
+                    # Adding 0 turns -0.0 into 0.0.
+                    f"{round(value, digits) + 0:+.{digits}f}"
+                    for value in (*interval[:3], min(means), max(means))
                 )
+                cells.append(f"{mean} [{low}, {high}] ({least} to {most})")
             print(f"| {part} | " + " | ".join(cells) + " |")
     return 0
 
