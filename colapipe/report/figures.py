@@ -22,6 +22,7 @@ from nibabel.spatialimages import SpatialImage
 from PIL import Image, ImageDraw, ImageFont
 
 from colapipe.anatomy.intensity import normalise
+from colapipe.bids.sidecars import INTENSITY_RANGE
 from colapipe.report.parts import Picture
 
 Floats = npt.NDArray[np.float32]
@@ -250,19 +251,33 @@ def covered_mask(synthesised: npt.ArrayLike, mask: npt.ArrayLike) -> npt.NDArray
     return inside & (np.asarray(synthesised) != 0).any(axis=(0, 1))[None, None, :]
 
 
-def error_map(shown: npt.ArrayLike, truth: npt.ArrayLike, mask: npt.ArrayLike) -> Floats:
-    """Absolute difference after both are normalised, in [0, 1]; 0 outside the mask.
+def own_scale(synthesised: npt.ArrayLike, mask: npt.ArrayLike) -> Floats:
+    """Return a synthesised image in [0, 1] as the model made it; 0 outside the mask.
 
-    Both are compared as :func:`colapipe.anatomy.intensity.normalise` returns them with the same
-    mask, because a synthesised image is in arbitrary units. Exactly 0 wherever the normalised
-    values are equal.
+    It leaves the app in 0 to 1000, which stands for the range that real scans are normalised to: a
+    bright or dark one stays so, as in its scores.
+
+    Parameters
+    ----------
+    synthesised, mask : array_like (X, Y, Z)
+    """
+    low, high = INTENSITY_RANGE
+    scaled = np.clip((np.asarray(synthesised, dtype=np.float32) - low) / (high - low), 0, 1)
+    return np.where(np.asarray(mask) != 0, scaled, np.float32(0))
+
+
+def error_map(shown: npt.ArrayLike, truth: npt.ArrayLike, mask: npt.ArrayLike) -> Floats:
+    """Absolute difference to the normalised real scan, in [0, 1]; 0 outside the mask.
+
+    The root of its mean square in the brain is what the score's PSNR on the own scale stands for.
 
     Parameters
     ----------
     shown : array_like (X, Y, Z)
-        The synthesised image, normalised already inside ``mask``.
+        The synthesised image, as :func:`own_scale` returns it.
     truth : array_like (X, Y, Z)
-        The real scan in its own units.
+        The real scan in its own units; it goes through
+        :func:`colapipe.anatomy.intensity.normalise`.
     mask : array_like (X, Y, Z)
 
     Raises

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from colapipe.anatomy.intensity import normalise
 from colapipe.bids.outputs import Derivative, SessionFiles
 from colapipe.contrasts import CONTRASTS
 from colapipe.quality.arrays import has_data
@@ -118,14 +117,14 @@ class Grid:
             covered = figures.covered_mask(made, mask)
             if not covered.any():
                 raise ValueError("it is zero everywhere in the brain")
-            shown, (low, high) = normalise(made, covered)
+            shown = figures.own_scale(made, covered)
             self._add_made(figure, contrast, shown, covered)
             error = std = None
             if contrast in self.preproc:
                 self._add_scan(figure, contrast, "real scan", contrast)
                 error = self._add_error(figure, contrast, shown, covered)
             if contrast in self.std:
-                std = self._add_uncertainty(figure, contrast, high - low, covered)
+                std = self._add_uncertainty(figure, contrast, covered)
             self._add_weights(figure, contrast)
             if error is not None and std is not None:
                 known = np.flatnonzero(np.isfinite(error))
@@ -214,7 +213,7 @@ class Grid:
             figure.acquired[contrast] = scan.histogram
 
     def _add_made(self, figure: Figure, contrast: str, shown: Floats, covered: Mask) -> None:
-        """Add the synthesised contrast, normalised, marked as such."""
+        """Add the synthesised contrast, marked as such."""
         views = self._views_for(contrast)
         missing = sum(not covered[:, :, z].any() for z in views.rows.slices)
         if missing:
@@ -254,13 +253,8 @@ class Grid:
             return np.where(known, values, np.float32(np.nan))
         return None
 
-    def _add_uncertainty(
-        self, figure: Figure, contrast: str, span: float, covered: Mask
-    ) -> Values | None:
-        """Add the standard deviation between samples, on the scale of the error; return it.
-
-        ``span`` of the synthesised image becomes 1, as it does for the error.
-        """
+    def _add_uncertainty(self, figure: Figure, contrast: str, covered: Mask) -> Values | None:
+        """Add the standard deviation between samples, on the scale of the error; return it."""
         with _or_said(figure, self.std[contrast].path.name):
             std = self._volumes.load(self.std[contrast])
             sidecar = self.std[contrast].sidecar
@@ -268,7 +262,7 @@ class Grid:
             samples = model.get("Samples") if isinstance(model, dict) else None
             # Only a number may reach the lettering of a picture.
             note = f"SD, {samples} samples" if isinstance(samples, int) else "std. deviation"
-            scaled = np.where(covered, std, 0).astype(np.float32) / np.float32(span)
+            scaled = figures.own_scale(std, covered)
             values = scaled[covered]
             self._add_map(figure, "Uncertainty", note, scaled, covered, values)
             figure.remarks.append(interval_in_words(sidecar))

@@ -33,7 +33,7 @@ from colapipe.bids.outputs import (
     read_session,
     session_folders,
 )
-from colapipe.bids.sidecars import write_text
+from colapipe.bids.sidecars import INTENSITY_RANGE, write_text
 from colapipe.report.figures import TISSUE_COLOURS, map_colours
 from colapipe.report.rows import MAP_PERCENTILE
 from colapipe.report.templates import render, script_hash
@@ -219,9 +219,11 @@ class _View:
         """Add an image; the first synthetic one is what people come for."""
         with _or_said(scene, file):
             values = self._read(file)
-            scaled, (low, high) = normalise(values, self._mask)
-            if self._show_head:
-                scaled = np.clip((values - low) / (high - low), 0, 1)
+            if synthetic:
+                low, high = INTENSITY_RANGE
+            else:
+                low, high = normalise(values, self._mask)[1]
+            scaled = np.clip((values - low) / (high - low), 0, 1)
             shown = synthetic and not any(layer.synthetic for layer in scene.layers)
             first = not scene.layers
             stored = np.where(self._where(), 1 + np.rint(_LEVELS * scaled), 0)

@@ -26,6 +26,7 @@ from colapipe.report.figures import (
     error_map,
     font,
     map_colours,
+    own_scale,
     shared_limit,
 )
 
@@ -57,17 +58,17 @@ def main(out_dir: Path, picture: Path) -> None:
         f"real {TARGET}": ("never given to the model", truth),
     }
     maps = {
-        "error": ("absolute", error_map(normalise(synthetic, mask)[0], truth, mask)),
+        "error": ("absolute", error_map(own_scale(synthetic, mask), truth, mask)),
         "uncertainty": (
             "std of 8 samples",
-            read(f"{start}_desc-synthstd_{TARGET}.nii.gz") / 1000,
+            own_scale(read(f"{start}_desc-synthstd_{TARGET}.nii.gz"), mask),
         ),
     }
     limit = shared_limit([float(np.percentile(m[mask > 0], 98)) for _, m in maps.values()])
-    columns = [
-        (name, note, np.repeat(draw_tiles(normalise(volume, mask)[0], view)[..., None], 3, 2))
-        for name, (note, volume) in greys.items()
-    ]
+    columns = []
+    for name, (note, volume) in greys.items():
+        shown = own_scale(volume, mask) if note == "SYNTHETIC" else normalise(volume, mask)[0]
+        columns.append((name, note, np.repeat(draw_tiles(shown, view)[..., None], 3, 2)))
     colours = map_colours(LEVELS)[:LEVELS] / 255
     for name, (note, volume) in maps.items():
         share = np.clip(draw_tiles(volume, view) / limit, 0, 1)

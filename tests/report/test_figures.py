@@ -136,12 +136,21 @@ def test_the_error_is_exactly_zero_where_both_are_equal() -> None:
     truth = np.random.default_rng(1).random(SHAPE) * 800
     shown = normalise(truth, mask)[0]
     assert not figures.error_map(shown, truth, mask).any()
-    # Arbitrary units: a gain and an offset are no error.
+    # The units of a real scan are arbitrary: a gain and an offset are no error.
     assert figures.error_map(shown, 2 * truth + 30, mask).max() == pytest.approx(0, abs=1e-5)
     shown[10, 10, 5] += 0.5
     error = figures.error_map(shown, truth, mask)
     assert error[10, 10, 5] == pytest.approx(0.5)
     assert np.count_nonzero(error) == 1
+
+
+def test_a_synthesised_image_keeps_its_brightness() -> None:
+    mask = np.zeros((2, 2, 2), dtype=bool)
+    mask[0] = True
+    made = np.array([[[0, 250], [1000, 1200]], [[500, 500], [500, 500]]])
+    np.testing.assert_array_equal(
+        figures.own_scale(made, mask), [[[0, 0.25], [1, 1]], [[0, 0], [0, 0]]]
+    )
 
 
 def test_slices_that_were_not_synthesised_are_left_out_of_the_comparison() -> None:

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from colapipe.anatomy.intensity import normalise
 from colapipe.bids.outputs import read_session
 from colapipe.errors import OutputError
 from colapipe.report.page import build_subject_report, sheet_bytes
@@ -309,8 +310,8 @@ def test_a_file_that_cannot_be_drawn_is_named_and_the_others_are_drawn(
 
 def test_the_error_of_a_perfect_synthesis_is_black(derivatives: Any, run: Run) -> None:
     derivatives.scans("T1w", "T2w")
-    # The second scan is twice the first.
-    derivatives.synthesis("T2w", ["T1w"], image=2 * derivatives.scan)
+    perfect = 1000 * normalise(derivatives.scan, derivatives.mask)[0]
+    derivatives.synthesis("T2w", ["T1w"], image=perfect)
     page = Page(build_subject_report(derivatives.out_dir, "01", run(SESSION)))
     assert "mean 0.000" in page.text
     tiles = page.picture("Error map")[18:, 116:-78]
@@ -319,14 +320,23 @@ def test_the_error_of_a_perfect_synthesis_is_black(derivatives: Any, run: Run) -
     assert {colour for colour in colours if len(set(colour)) > 1} == {(0, 0, 4)}
 
 
+def test_a_dark_synthesis_is_dark_and_its_error_is_that_of_its_score(
+    derivatives: Any, run: Run
+) -> None:
+    derivatives.scans("T1w", "T2w")
+    truth, inside = normalise(derivatives.scan, derivatives.mask)[0], derivatives.mask
+    derivatives.synthesis("T2w", ["T1w"], image=500 * truth)
+    page = Page(build_subject_report(derivatives.out_dir, "01", run(SESSION)))
+    assert f"mean {truth[inside].mean() / 2:.3f}," in page.text
+    assert f"SYNTHETIC T2w in the brain: mean {truth[inside].mean() / 2:.2f}" in page.html
+
+
 def test_error_and_uncertainty_are_in_the_same_units_on_one_scale(
     derivatives: Any, run: Run
 ) -> None:
     derivatives.scans("T1w", "T2w")
-    made = derivatives.scan / derivatives.scan.max() * 1000
-    inside = made[derivatives.mask]
-    low, high = np.percentile(inside, (0.1, 99.9))
-    derivatives.synthesis("T2w", ["T1w"], image=made, std=derivatives.mask * 0.12 * (high - low))
+    made = 1000 * normalise(derivatives.scan, derivatives.mask)[0]
+    derivatives.synthesis("T2w", ["T1w"], image=made, std=derivatives.mask * 120)
     page = Page(build_subject_report(derivatives.out_dir, "01", run(SESSION)))
     assert re.search(r"Uncertainty in the brain[^.]*: mean 0\.120", page.text)
     assert "on this whole page: 0 to 0.15 of the intensity range" in page.text

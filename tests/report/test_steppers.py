@@ -11,6 +11,7 @@ import pytest
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from PIL import Image
 
+from colapipe.anatomy.intensity import normalise
 from colapipe.bids.outputs import read_session
 from colapipe.report import figures, steppers
 from colapipe.report.parts import Picture, Stepper
@@ -205,8 +206,8 @@ def test_a_stepper_has_sources_then_the_synthesis_the_truth_and_the_maps(derivat
 
 def test_the_error_of_a_perfect_synthesis_is_the_colour_of_zero(derivatives: Any) -> None:
     derivatives.scans("T1w", "T2w")
-    # The second scan is twice the first.
-    derivatives.synthesis("T2w", ["T1w"], image=2 * derivatives.scan)
+    perfect = 1000 * normalise(derivatives.scan, derivatives.mask)[0]
+    derivatives.synthesis("T2w", ["T1w"], image=perfect)
     sheet = pixels(stepper_of(derivatives, "T2w").panels[-1].sheet)
     colours = {tuple(colour) for colour in sheet.reshape(-1, 3).tolist()}
     assert colours == {(0, 0, 4), (120, 120, 120)}
