@@ -219,10 +219,7 @@ class _View:
         """Add an image; the first synthetic one is what people come for."""
         with _or_said(scene, file):
             values = self._read(file)
-            if synthetic:
-                low, high = INTENSITY_RANGE
-            else:
-                low, high = normalise(values, self._mask)[1]
+            low, high = INTENSITY_RANGE if synthetic else normalise(values, self._mask)[1]
             scaled = np.clip((values - low) / (high - low), 0, 1)
             shown = synthetic and not any(layer.synthetic for layer in scene.layers)
             first = not scene.layers
