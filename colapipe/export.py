@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from colapipe.anatomy.images import load_scan, save_image
+from colapipe.bids import tsv
 from colapipe.bids.outputs import Derivative, SessionFiles, read_session
 from colapipe.bids.sidecars import write_json, write_text
 from colapipe.contrasts import CONTRASTS
@@ -593,9 +594,7 @@ def _place(path: Path, out_dir: Path) -> str:
 def _table(rows: Sequence[Mapping[str, str]]) -> str:
     """Return the manifest: no tabs or line ends in a cell, n/a for nothing."""
     lines = ["\t".join(COLUMNS)]
-    lines += [
-        "\t".join(" ".join(row.get(name, "").split()) or "n/a" for name in COLUMNS) for row in rows
-    ]
+    lines += ["\t".join(tsv.cell(row.get(name)) for name in COLUMNS) for row in rows]
     return "\n".join(lines) + "\n"
 
 

@@ -97,7 +97,7 @@ def calibrate(options: argparse.Namespace, report: Callable[[str], None]) -> Non
     from colapipe.evaluation import calibrate as work
     from colapipe.evaluation.calibration_tables import coverage_rows
     from colapipe.evaluation.compare import conditions_of
-    from colapipe.evaluation.self_check import calibrate_quality, false_alarms, read_checks
+    from colapipe.evaluation.self_check import calibrate_quality, false_alarms
     from colapipe.evaluation.tables import long_tsv
     from colapipe.model_info import read_description
     from colapipe.quality.selfcheck import SLICES
@@ -120,7 +120,7 @@ def calibrate(options: argparse.Namespace, report: Callable[[str], None]) -> Non
         raise DatasetError(f"{cached}: holds none of the split's validation participants")
     conditions = conditions_of(store, settings.every, split.sha256, settings.seed, options.lesions)
     model = cache(lambda: CoLaDiff.load(options.model, options.device))
-    quality = calibrate_quality(
+    quality, checks = calibrate_quality(
         model,
         SliceStore(cached, split.train),
         store,
@@ -131,9 +131,7 @@ def calibrate(options: argparse.Namespace, report: Callable[[str], None]) -> Non
         },
         report,
     )
-    alarms = false_alarms(
-        {name: read_checks(folder / "self-check" / f"{name}.json") for name in store.entries}
-    )
+    alarms = false_alarms(checks)
     if options.quality_only:
         work.write_calibrated(options.model, options.out, None, quality)
         report(f"\n{alarms}\nthe calibrated model: {options.out}")

@@ -134,7 +134,7 @@ def calibrate_quality(
     folder: Path,
     made_by: Mapping[str, Mapping[str, Any]],
     report: Report = lambda line: None,
-) -> Quality:
+) -> tuple[Quality, dict[str, dict[str, Found]]]:
     """Find what is usual: intensities of the training data, and self-checks of held-out people.
 
     Parameters
@@ -150,28 +150,37 @@ def calibrate_quality(
     report : callable
         Told about each participant.
 
+    Returns
+    -------
+    Quality
+        What the model is to carry.
+    dict of dict of Found
+        The self-checks by participant and session, and by set of contrasts.
+
     Raises
     ------
     UsageError
         If the folder has numbers that were made otherwise.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    sets: dict[str, list[Found]] = {}
+    checks: dict[str, dict[str, Found]] = {}
     loaded: CoLaDiff | None = None
     for number, name in enumerate(validation.entries, start=1):
         path = folder / f"{name}.json"
         if not path.is_file():
             report(f"[{number}/{len(validation.entries)}] {name}: self-checks")
             loaded = loaded or model()
-            checks = dict(check_sets(loaded, read_brain(validation, name)))
             content = {
                 "made_by": dict(made_by[name]),
-                "sets": {k: asdict(v) for k, v in checks.items()},
+                "sets": {k: asdict(v) for k, v in check_sets(loaded, read_brain(validation, name))},
             }
             write_text(path, json.dumps(content))
-        for joined, found in read_checks(path, made_by[name]).items():
+        checks[name] = read_checks(path, made_by[name])
+    sets: dict[str, list[Found]] = {}
+    for of_one in checks.values():
+        for joined, found in of_one.items():
             sets.setdefault(joined, []).append(found)
-    return Quality(_ranges(training, validation), SelfCheckLimits(fit_sets(sets)))
+    return Quality(_ranges(training, validation), SelfCheckLimits(fit_sets(sets))), checks
 
 
 def false_alarms(checks: Mapping[str, Mapping[str, Found]]) -> str:
@@ -180,7 +189,7 @@ def false_alarms(checks: Mapping[str, Mapping[str, Found]]) -> str:
     Parameters
     ----------
     checks : mapping
-        ``sub-X`` or ``sub-X_ses-Y`` to its self-checks, by set of contrasts (:func:`read_checks`).
+        ``sub-X`` or ``sub-X_ses-Y`` to its self-checks, by set of contrasts.
 
     Returns
     -------

@@ -80,22 +80,21 @@ def print_tables(runs: Path) -> None:
     targets = [task.target for task in tasks]
     rows = {model: name for model, name in NAMES.items() if model in scores.models}
 
-    print("## PSNR\n")
-    table(
-        targets,
-        [
-            (name, *(means(scores, model, task, "psnr", 2) for task in tasks))
-            for model, name in rows.items()
-        ],
-    )
-    print("95 % intervals of these means:\n")
-    table(
-        targets,
-        [
-            (name, *(intervals(scores, model, task, "psnr", 1) for task in tasks))
-            for model, name in rows.items()
-        ],
-    )
+    def print_metric(metric: str, digits: int, interval_digits: int) -> None:
+        for title, words, shown in (
+            (f"## {metric.upper()}", means, digits),
+            ("95 % intervals of these means:", intervals, interval_digits),
+        ):
+            print(f"{title}\n")
+            table(
+                targets,
+                [
+                    (name, *(words(scores, model, task, metric, shown) for task in tasks))
+                    for model, name in rows.items()
+                ],
+            )
+
+    print_metric("psnr", 2, 1)
     print("With 50 steps (1 step), on every sixteenth slice only:")
     for task in tasks:
         many, one = (means(fifty, f"tiny, {n}", task, "psnr", 2) for n in ("50 steps", "1 step"))
@@ -112,23 +111,7 @@ def print_tables(runs: Path) -> None:
             if other in rows
         ],
     )
-
-    print("## SSIM\n")
-    table(
-        targets,
-        [
-            (name, *(means(scores, model, task, "ssim", 3) for task in tasks))
-            for model, name in rows.items()
-        ],
-    )
-    print("95 % intervals of these means:\n")
-    table(
-        targets,
-        [
-            (name, *(intervals(scores, model, task, "ssim", 2) for task in tasks))
-            for model, name in rows.items()
-        ],
-    )
+    print_metric("ssim", 3, 2)
 
     print("## More sources\n")
     by_number = sorted(more.tasks, key=lambda task: len(task.sources))
