@@ -5,6 +5,7 @@ The codes are those of ``sysexits.h`` where one fits, so that a scheduler can br
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -81,3 +82,19 @@ class LockedError(ColapipeError):
     """Another run works on the same participant in the same folder."""
 
     exit_code = 75
+
+
+@dataclass(frozen=True)
+class ScanWarning:
+    """What a user must not miss about a session; unlike an error, it does not stop anything.
+
+    Attributes
+    ----------
+    contrast : str
+        The contrast that it is about; empty for the session as a whole.
+    message : str
+        What was found, in which file, what was expected, and what the user can do.
+    """
+
+    contrast: str
+    message: str

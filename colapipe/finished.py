@@ -129,7 +129,7 @@ def _unchanged(out_dir: Path, files: Mapping[str, Any]) -> bool:
 
 
 def _without_notes(plan: SessionPlan) -> dict[str, Any]:
-    content = dataclasses.asdict(dataclasses.replace(plan, notes=()))
+    content = dataclasses.asdict(dataclasses.replace(plan, notes=(), warnings=()))
     if content["derivatives"]:
         content["derivatives"]["notes"] = ()
     return content

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from colapipe.bids.derivatives import Derivative, Found
     from colapipe.bids.reader import Scan
     from colapipe.config import Settings
+    from colapipe.errors import ScanWarning
 
 Roots = Sequence[tuple[str, Path]]
 
@@ -90,6 +91,8 @@ class SessionPlan:
     spaces : tuple of Space
     notes, errors : tuple of str
         In words: choices and things left out; things that were asked for and cannot be done.
+    warnings : tuple of ScanWarning
+        What must not pass in silence: they reach terminal, log, report, group page and sidecars.
     derivatives : Found or None
         Existing masks, matrices and preprocessed files.
     lesion : Lesion or None
@@ -101,6 +104,7 @@ class SessionPlan:
     spaces: tuple[Space, ...] = ()
     notes: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
+    warnings: tuple[ScanWarning, ...] = ()
     derivatives: Found | None = None
     lesion: Lesion | None = None
 

@@ -77,6 +77,8 @@ class Screen:
         for plan in plans:
             for note in plan.notes:
                 self.say(f"{plan.label}: {note}")
+            for warning in plan.warnings:
+                self.warn(f"{plan.label}: {warning.message}")
             for error in plan.errors:
                 self._logger.error("%s", error)
                 self.console.print(f"[red]problem:[/] {escape(error)}")
