@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from nipype.pipeline.engine import Node, Workflow
 
 from colapipe.interfaces.anatomy import LabelTissue, LesionToReference, TissueToReference
-from colapipe.plan import Space
+from colapipe.plan import SessionPlan, Space
 from colapipe.workflows import outputs
-from colapipe.workflows.anatomical import init_alignment_wf
+from colapipe.workflows.anatomical import alignment_name, init_alignment_wf
 from colapipe.workflows.files import Source, SpaceFiles, feed
-from colapipe.workflows.session import Session
+from colapipe.workflows.session import Session, session_name
+
+CHECK = "check_transform"
+"""The node of an alignment that refuses a transform."""
+
+
+def alignments(plans: Sequence[SessionPlan]) -> dict[str, tuple[SessionPlan, str, str]]:
+    """Return the workflows that align two scans: full name to session, moving and reference."""
+    return {
+        f"colapipe.{session_name(plan)}.{alignment_name(contrast, space.reference)}": (
+            plan,
+            contrast,
+            space.reference,
+        )
+        for plan in plans
+        for space in plan.spaces
+        for contrast in space.contrasts
+        if plan.scans and contrast != space.reference
+    }
 
 
 def add_alignment(session: Session, space: Space) -> SpaceFiles:

@@ -11,6 +11,11 @@ from colapipe.interfaces.anatomy import CorrectBias, ExistingTransform, ToRefere
 from colapipe.workflows.engines import Engine
 
 
+def alignment_name(contrast: str, reference: str) -> str:
+    """Return the name of the workflow that aligns a contrast with a reference."""
+    return f"align_{contrast}_to_{reference}_wf"
+
+
 def init_alignment_wf(
     contrast: str,
     reference: str,
@@ -46,7 +51,7 @@ def init_alignment_wf(
     preproc
         On the reference grid, brain-extracted and bias-corrected.
     """
-    workflow = Workflow(name=f"align_{contrast}_to_{reference}_wf")
+    workflow = Workflow(name=alignment_name(contrast, reference))
     inputnode = Node(
         IdentityInterface(fields=["moving", "reference", "reference_mask"]), name="inputnode"
     )

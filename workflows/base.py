@@ -18,7 +18,7 @@ from colapipe.workflows.quality import save_quality
 from colapipe.workflows.run import Run
 from colapipe.workflows.scan import init_scan_wf
 from colapipe.workflows.selfcheck import add_self_check, is_checked
-from colapipe.workflows.session import Session
+from colapipe.workflows.session import Session, session_name
 from colapipe.workflows.targets import add_targets
 
 
@@ -68,8 +68,7 @@ def _report(
 
 def init_session(plan: SessionPlan, run: Run) -> Session:
     """Build the workflow of one session: its scans first, then every reference grid."""
-    label = f"sub_{plan.participant}" + (f"_ses_{plan.session}" if plan.session else "")
-    session = Session(plan, run, Workflow(name=f"{label}_wf"))
+    session = Session(plan, run, Workflow(name=session_name(plan)))
     if plan.scans:
         _read_scans(session)
     for space in plan.spaces:

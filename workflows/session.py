@@ -10,6 +10,12 @@ from colapipe.plan import SessionPlan
 from colapipe.workflows.run import Run
 
 
+def session_name(plan: SessionPlan) -> str:
+    """Return the name of a session's workflow."""
+    label = f"sub_{plan.participant}" + (f"_ses_{plan.session}" if plan.session else "")
+    return f"{label}_wf"
+
+
 @dataclass
 class Session:
     """A session's workflow while it is being built.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from colapipe.cli.attempts import Attempt
 from colapipe.config import Settings
 from colapipe.failures import Failure, participant_of
 from colapipe.finished import FinishedParticipants
@@ -31,10 +32,18 @@ class Outcome:
         Nodes that failed.
     locked : dict
         Participant that another run is at work on, to words about that run.
+    plans : list of SessionPlan
+        As they were carried out, where that was tried.
     """
 
     failures: list[Failure] = field(default_factory=list)
     locked: dict[str, str] = field(default_factory=dict)
+    plans: list[SessionPlan] = field(default_factory=list)
+
+    def as_carried_out(self, plans: Sequence[SessionPlan]) -> list[SessionPlan]:
+        """Return plans as they were carried out; those that were not tried are as they were."""
+        changed = {(plan.participant, plan.session): plan for plan in self.plans}
+        return [changed.get((plan.participant, plan.session), plan) for plan in plans]
 
 
 def by_participant(plans: Sequence[SessionPlan]) -> dict[str, list[SessionPlan]]:
@@ -87,7 +96,7 @@ def run_in_portions(
     plans: Sequence[SessionPlan],
     unfinished: Mapping[str, str],
     finished: FinishedParticipants,
-    execute: Callable[[Sequence[SessionPlan]], list[Failure]],
+    execute: Callable[[Sequence[SessionPlan]], Attempt],
 ) -> Outcome:
     """Carry out the plans of unfinished participants, and note who is finished now.
 
@@ -99,7 +108,7 @@ def run_in_portions(
         As from `find_unfinished`.
     finished : FinishedParticipants
     execute : callable
-        Carries some plans out and returns the nodes that failed.
+        Carries some plans out and returns what came of them.
     """
     outcome = Outcome()
     folder = work_folder(settings)
@@ -111,14 +120,28 @@ def run_in_portions(
             outcome.locked |= refused
             if settings.clean_workdir == "before":
                 clean(folder, held)
-            failures = execute([plan for plan in plans if plan.participant in held])
-            outcome.failures += failures
-            if failures and settings.stop_on_first_crash:
+            attempt = execute([plan for plan in plans if plan.participant in held])
+            outcome.failures += attempt.failures
+            outcome.plans += attempt.plans
+            if attempt.failures and settings.stop_on_first_crash:
                 break
-            failed = {participant_of(failure.node)[0] for failure in failures}
+            failed = {participant_of(failure.node)[0] for failure in attempt.failures}
+            failed |= _failed_on_the_way(plans, attempt.plans)
             for participant in held:
                 if participant not in failed:
                     finished.note(participant, unfinished[participant])
                     if settings.clean_workdir == "success":
                         clean(folder, [participant])
     return outcome
+
+
+def _failed_on_the_way(
+    plans: Sequence[SessionPlan], carried_out: Sequence[SessionPlan]
+) -> set[str]:
+    """Return the participants with a target that turned out, in the run, to be impossible."""
+    errors = {(plan.participant, plan.session): plan.errors for plan in plans}
+    return {
+        plan.participant
+        for plan in carried_out
+        if plan.errors != errors[plan.participant, plan.session]
+    }

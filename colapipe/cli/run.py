@@ -22,6 +22,7 @@ from typing import Any
 from colapipe import __version__
 from colapipe.bids.dataset import ensure_outside, validate, write_dataset_description
 from colapipe.bids.derivatives import parse_derivatives
+from colapipe.cli.attempts import Attempt, Refusals, carry_out, read_refusals
 from colapipe.cli.portions import (
     by_participant,
     find_unfinished,
@@ -35,6 +36,7 @@ from colapipe.failures import Failure, last_words, participant_of
 from colapipe.finished import FinishedParticipants
 from colapipe.model_info import ModelInfo, read_model
 from colapipe.plan import Request, SessionPlan, plan_run
+from colapipe.replan import RefusedTransform, plan_again
 from colapipe.report.methods import methods
 from colapipe.resources import Resources, available_cpus, available_memory_gb, visible_gpus
 from colapipe.usage import TABLE, read_usage
@@ -132,8 +134,8 @@ def run(settings: Settings) -> int:
         f"{resources.mem_gb:.1f} GB, {len(resources.gpus)} GPU(s)"
     )
 
-    def execute_portion(portion: Sequence[SessionPlan]) -> list[Failure]:
-        return _execute(settings, tools, portion, resources, about, screen)
+    def execute_portion(portion: Sequence[SessionPlan]) -> Attempt:
+        return _carry_out(settings, tools, portion, resources, about, screen)
 
     try:
         outcome = run_in_portions(settings, plans, unfinished, finished, execute_portion)
@@ -148,6 +150,7 @@ def run(settings: Settings) -> int:
         return 70
     for words in outcome.locked.values():
         screen.warn(words)
+    plans = outcome.as_carried_out(plans)
     mine = plans_to_report(plans, done, outcome.locked)
     code = _finish(settings, mine, outcome.failures, about, screen, time.monotonic() - started)
     code = code or (LockedError.exit_code if outcome.locked else 0)
@@ -370,6 +373,40 @@ def plan_resources(settings: Settings) -> Resources:
     )
 
 
+def _carry_out(
+    settings: Settings,
+    tools: Tools,
+    plans: Sequence[SessionPlan],
+    resources: Resources,
+    about: dict[str, Any],
+    screen: Screen,
+) -> Attempt:
+    """Carry plans out, again without the transforms and contrasts that were refused on the way."""
+    from colapipe.workflows.alignment import alignments
+
+    base_dir = work_folder(settings)
+
+    def execute(some: Sequence[SessionPlan]) -> list[Failure]:
+        return _execute(settings, tools, some, resources, about, screen)
+
+    def refused_by(some: Sequence[SessionPlan], failures: Sequence[Failure]) -> Refusals:
+        refusals = read_refusals(failures, alignments(some), base_dir)
+        for failure in refusals.failures:
+            # It is no crash.
+            failure.crash_file.unlink(missing_ok=True)
+        return refusals
+
+    def again(plan: SessionPlan, refused: Sequence[RefusedTransform]) -> SessionPlan:
+        needed = tools.model.min_sources if tools.model else 1
+        changed = plan_again(plan, refused, min_sources=needed, sources=settings.sources)
+        for warning in changed.warnings[len(plan.warnings) :]:
+            screen.warn(f"{plan.label}: {warning.message}")
+        return changed
+
+    stops = settings.stop_on_first_crash
+    return carry_out(plans, execute, refused_by, again, stops_early=stops)
+
+
 def _execute(
     settings: Settings,
     tools: Tools,
@@ -381,6 +418,7 @@ def _execute(
     """Build the workflow, say what is cached, and run the rest."""
     if not any(plan.spaces for plan in plans):
         return []
+    from colapipe.workflows.alignment import CHECK, alignments
     from colapipe.workflows.cache import count_nodes
     from colapipe.workflows.execution import Executor, configure_nipype, execute, local_executor
     from colapipe.workflows.plugins.load import load_plugin
@@ -401,7 +439,8 @@ def _execute(
     if done == total:
         plugin.close()
         return []
-    with screen.progress(total) as on_node:
+    checks = [f"{name}.{CHECK}" for name in alignments(plans)]
+    with screen.progress(total, checks) as on_node:
         return execute(workflow, plugin, on_node)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -84,8 +84,13 @@ class Screen:
                 self.console.print(f"[red]problem:[/] {escape(error)}")
 
     @contextlib.contextmanager
-    def progress(self, total: int) -> Iterator[Callable[[str, str], None]]:
-        """Show how far the run is; yields the function that is told about each node."""
+    def progress(
+        self, total: int, checks: Collection[str] = ()
+    ) -> Iterator[Callable[[str, str], None]]:
+        """Show how far the run is; yields the function that is told about each node.
+
+        An exception of one of the nodes ``checks`` is the answer to its question, and no failure.
+        """
         bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -105,7 +110,7 @@ class Screen:
                 self._logger.info(
                     "%s %s", {"start": "running", "end": "done"}.get(status, status), short
                 )
-                if status == "exception":
+                if status == "exception" and name not in checks:
                     self.console.print(f"[red]failed:[/] {escape(short)}")
                 elif self.verbosity and status == "end":
                     self.console.print(f"done: {escape(short)}")
