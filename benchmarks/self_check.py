@@ -27,7 +27,6 @@ import numpy.typing as npt
 from scipy import ndimage, stats
 from scipy.spatial.transform import Rotation
 
-from colapipe.anatomy.intensity import normalise
 from colapipe.coladiff.model import CoLaDiff
 from colapipe.evaluation import metrics
 from colapipe.evaluation.self_check import (
@@ -40,7 +39,8 @@ from colapipe.evaluation.self_check import (
 from colapipe.quality.lights import Found, Limits, fit_limits, join, judge
 from colapipe.quality.pose import middle_plane
 from colapipe.quality.selfcheck import Measures, Pair, measure_session
-from colapipe.training.slices import SliceStore
+from colapipe.slices.intensity import normalise
+from colapipe.training.store import SliceStore
 from colapipe.weights import bundled_model_path
 
 TARGETS = ("T1w", "T2w", "T1ce", "FLAIR")

@@ -40,7 +40,7 @@ class PlanSlices(SimpleInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         from colapipe.anatomy.maps import load_mask
-        from colapipe.geometry import plan_geometry
+        from colapipe.slices.record import plan_geometry
 
         geometry, mask = plan_geometry(load_mask(self.inputs.mask_file))
         slices = geometry.with_brain if self.inputs.which == "all" else geometry.selected
@@ -78,23 +78,23 @@ class Crop(SimpleInterface):
     output_spec = _CropOutput
 
     def _run_interface(self, runtime: Any) -> Any:
-        from colapipe.anatomy.intensity import normalise
         from colapipe.anatomy.maps import load_array, load_map
-        from colapipe.geometry import crop_to_model
+        from colapipe.slices.present import (
+            present_contrast,
+            present_mask,
+            present_probability,
+        )
 
-        geometry = read_geometry(self.inputs.geometry)
-        inside: Any = True
+        geometry, image = read_geometry(self.inputs.geometry), load_map(self.inputs.in_file)
+        mask: Any = True
         if isdefined(self.inputs.mask_file):
-            inside = load_array(self.inputs.mask_file) > 0
-        image = load_map(self.inputs.in_file)
+            mask = load_array(self.inputs.mask_file) > 0
         if self.inputs.kind == "contrast":
-            brain = np.asarray(image.dataobj) != 0
-            volume, _ = normalise(crop_to_model(image, geometry, mask=brain), inside)
+            cropped = present_contrast(image, geometry, mask)
+        elif self.inputs.kind == "probability":
+            cropped = present_probability(image, geometry, mask)
         else:
-            volume = crop_to_model(image, geometry, order=1)
-        if self.inputs.kind == "mask":
-            volume = (volume >= 0.5).astype(np.float32)
-        cropped = np.where(inside, np.clip(volume, 0, 1), 0).astype(np.float32)
+            cropped = np.where(mask, present_mask(image, geometry), 0).astype(np.float32)
         out_file = Path(runtime.cwd) / "cropped.nii.gz"
         _save(cropped, geometry.affine, out_file)
         self._results["out_file"] = str(out_file)
@@ -124,7 +124,7 @@ class PasteBack(SimpleInterface):
     def _run_interface(self, runtime: Any) -> Any:
         from colapipe.anatomy.images import image_like, save_image
         from colapipe.anatomy.maps import load_array, load_mask
-        from colapipe.geometry import paste_to_reference
+        from colapipe.slices.record import paste_to_reference
 
         geometry = read_geometry(self.inputs.geometry)
         mask = load_mask(self.inputs.mask_file)
@@ -147,7 +147,7 @@ class PasteBack(SimpleInterface):
 
 def read_geometry(path: str) -> Any:
     """Read the JSON that `PlanSlices` wrote."""
-    from colapipe.geometry import Geometry
+    from colapipe.slices.record import Geometry
 
     return Geometry.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
 

@@ -101,8 +101,9 @@ def calibrate(options: argparse.Namespace, report: Callable[[str], None]) -> Non
     from colapipe.evaluation.tables import long_tsv
     from colapipe.model_info import read_description
     from colapipe.quality.selfcheck import SLICES
-    from colapipe.training.slices import SliceStore, cache_split
+    from colapipe.training.cache import cache_split
     from colapipe.training.split import read_split
+    from colapipe.training.store import SliceStore
 
     torch.set_num_threads(options.threads)
     split = read_split(options.split)

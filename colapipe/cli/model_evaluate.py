@@ -128,8 +128,9 @@ def evaluate(options: argparse.Namespace, report: Callable[[str], None]) -> None
     from colapipe.evaluation.cases import tasks_of
     from colapipe.evaluation.compare import compare, conditions_of, read_results
     from colapipe.evaluation.tables import Scores
-    from colapipe.training.slices import SliceStore, cache_split
+    from colapipe.training.cache import cache_split
     from colapipe.training.split import read_split
+    from colapipe.training.store import SliceStore
 
     numbers = [options.samples, options.threads, *(options.steps or [])]
     if min(numbers) < 1:

@@ -1,7 +1,7 @@
 """A trained CoLa-Diff that synthesises slices: the Python interface, on arrays.
 
 Images are stacks of axial slices, (slices, 224, 224), float32 in [0, 1], 1 mm, x to the right and
-y to the front (:func:`colapipe.anatomy.intensity.normalise` makes them of a scan):
+y to the front (:func:`colapipe.slices.intensity.normalise` makes them of a scan):
 
 >>> import numpy as np
 >>> from colapipe.coladiff import CoLaDiff

@@ -41,7 +41,7 @@ from colapipe.evaluation.lesions import lesion_slices, split_name
 from colapipe.quality.stored import KEY as QUALITY_KEY
 from colapipe.quality.stored import Quality
 from colapipe.slices import MIN_FRACTION
-from colapipe.training.slices import SliceStore
+from colapipe.training.store import SliceStore
 
 EVERY = 4
 """Every how many-th of the slices with enough brain is synthesised."""

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from colapipe.contrasts import CONTRASTS, TISSUES
+from colapipe.contrasts import CONTRASTS
 from colapipe.errors import UsageError
 from colapipe.slices import MIN_FRACTION
-from colapipe.training.slices import SliceStore, tissue_planes
+from colapipe.training.store import SliceStore
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -148,40 +148,24 @@ def read_case(
     lesion : ndarray, optional
         From :func:`~colapipe.evaluation.lesions.lesion_slices`.
     """
-    # Single planes: a slice has 21 of them, and a task needs ten.
-    array, ids = open_again(store.arrays[name]), list(store.entries[name]["slices"])
+    cached = store.read(name)
     best = next(contrast for contrast in CONTRASTS if contrast in task.sources)
-    mask = (np.asarray(array[:, -1]) >> CONTRASTS.index(best) & 1).astype(bool)
-
-    def plane(index: int) -> FloatArray:
-        return np.asarray(array[:, index], dtype=np.float32) / np.float32(255) * mask
+    mask = cached.mask(best)
 
     def tissues(contrast: str) -> dict[str, FloatArray]:
-        start = tissue_planes(contrast).start
-        return {tissue: plane(start + k) for k, tissue in enumerate(TISSUES)}
+        return {tissue: volume * mask for tissue, volume in cached.tissues(contrast).items()}
 
-    available = store.entries[name]["contrasts"]
-    first = next(contrast for contrast in CONTRASTS if contrast in available)
+    first = next(contrast for contrast in CONTRASTS if contrast in cached.contrasts)
     enough = np.flatnonzero(mask.mean(axis=(1, 2)) >= MIN_FRACTION)
     shown = tissues(best)
     return Case(
-        sources={contrast: plane(CONTRASTS.index(contrast)) for contrast in task.sources},
-        truth=plane(CONTRASTS.index(task.target)),
+        sources={contrast: cached.image(contrast) * mask for contrast in task.sources},
+        truth=cached.image(task.target) * mask,
         mask=mask,
         tissues=shown,
         regions=shown if first == best else tissues(first),
         lesion=None if lesion is None else lesion & mask,
         best=best,
-        slice_ids=ids,
+        slice_ids=cached.slices,
         rows=[int(row) for row in enough[::every]],
     )
-
-
-def open_again(array: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return a cached array, mapped anew where it is a file.
-
-    A mapping counts as memory as long as it is held, and a store holds those of all participants.
-    """
-    if isinstance(array, np.memmap) and array.filename is not None:
-        return np.asarray(np.load(array.filename, mmap_mode="r"))
-    return array

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,12 +24,12 @@ from colapipe.bids.sidecars import write_text
 from colapipe.coladiff.model import CoLaDiff, UnsuitableModelError
 from colapipe.errors import DatasetError, ModelError, UsageError
 from colapipe.evaluation import metrics
-from colapipe.evaluation.cases import Case, Task, open_again, read_case, tasks_of
+from colapipe.evaluation.cases import Case, Task, read_case, tasks_of
 from colapipe.evaluation.cost import Cost
 from colapipe.evaluation.lesions import find_lesion, lesion_slices, split_name
 from colapipe.evaluation.scores import Row, read_scores_tsv, score_synthesis, write_scores_tsv
 from colapipe.slices import MIN_FRACTION
-from colapipe.training.slices import SliceStore
+from colapipe.training.store import SliceStore
 
 SCORES = "scores"
 """Folder of the scores inside the output folder: a table and what made it, for each model."""
@@ -117,7 +116,7 @@ def conditions_of(
     store: SliceStore, every: int, split: str, seed: int = 0, lesions: Path | None = None
 ) -> Conditions:
     """Look at the data once: their checksums, and who has a lesion mask."""
-    checksums = {name: _checksum(array) for name, array in store.arrays.items()}
+    checksums = {name: store.read(name).checksum() for name in store.entries}
     found: dict[str, Path] = {}
     if lesions is not None:
         if not lesions.is_dir():
@@ -132,14 +131,6 @@ def conditions_of(
                 "sub-X/anat/sub-X_label-lesion_mask.nii.gz or sub-X_dseg.nii.gz"
             )
     return Conditions(every, split, seed, checksums, found)
-
-
-def _checksum(array: npt.NDArray[np.uint8]) -> int:
-    """Return the CRC-32 of an array's slices."""
-    own, value = open_again(array), 0
-    for part in own:
-        value = zlib.crc32(part.tobytes(), value)
-    return value
 
 
 def score_case(

@@ -19,9 +19,8 @@ from colapipe.coladiff.checkpoint import (
 )
 from colapipe.contrasts import CONTRASTS
 from colapipe.errors import DatasetError
-from colapipe.evaluation.cases import open_again
 from colapipe.slices import MIN_FRACTION
-from colapipe.training.slices import SliceStore, tissue_planes
+from colapipe.training.store import CachedScans, SliceStore
 
 Fit = CopyFit | QuadraticFit | ClassMeanFit
 
@@ -70,21 +69,17 @@ def fit_baselines(
     if not store.entries:
         raise DatasetError("the cache holds no training participant to fit a baseline on")
     fits = {kind: FITTED[kind](contrasts) for kind in missing}
-    for number, (name, entry) in enumerate(store.entries.items(), start=1):
+    for number, name in enumerate(store.entries, start=1):
         report(f"fitting {' and '.join(missing)} [{number}/{len(store.entries)}] {name}")
-        array = open_again(store.arrays[name])
-        bits = np.asarray(array[:, -1])
-        first = CONTRASTS.index(next(c for c in CONTRASTS if c in entry["contrasts"]))
-        area = (bits >> first & 1).mean(axis=(1, 2))
+        cached = store.read(name)
+        first = next(c for c in CONTRASTS if c in cached.contrasts)
+        area = cached.mask(first).mean(axis=(1, 2))
         rows = np.flatnonzero(area >= MIN_FRACTION)[::EVERY]
-        images, masks = {}, {}
-        for contrast in entry["contrasts"]:
-            index = CONTRASTS.index(contrast)
-            images[contrast] = array[rows, index].astype(np.float32) / np.float32(255)
-            masks[contrast] = (bits[rows] >> index & 1).astype(bool)
+        images = {contrast: cached.image(contrast, rows) for contrast in cached.contrasts}
+        masks = {contrast: cached.mask(contrast, rows) for contrast in cached.contrasts}
         for fit in fits.values():
             if isinstance(fit, ClassMeanFit):
-                fit.add(images, masks, _tissues(array, rows, entry["contrasts"]))
+                fit.add(images, masks, _tissues(cached, rows))
             else:
                 fit.add(images, masks)
     folder.mkdir(parents=True, exist_ok=True)
@@ -99,12 +94,15 @@ def fit_baselines(
 
 
 def _tissues(
-    array: npt.NDArray[np.uint8], rows: npt.NDArray[np.intp], contrasts: Sequence[str]
+    cached: CachedScans, rows: npt.NDArray[np.intp]
 ) -> dict[str, npt.NDArray[np.float32]]:
-    """Return the tissue maps of those contrasts that are the best source of some target."""
+    """Return the tissue maps of those contrasts that are the best source of some target.
+
+    Each (slices, 3, 224, 224).
+    """
     return {
-        contrast: array[rows, tissue_planes(contrast)].astype(np.float32) / np.float32(255)
-        for contrast in contrasts[:2]
+        contrast: np.stack(list(cached.tissues(contrast, rows).values()), axis=1)
+        for contrast in cached.contrasts[:2]
     }
 
 

@@ -1,27 +1,20 @@
 """Lesion masks on the slices of a cache: drawn by people on scans, used for scores alone.
 
-A cache has no room for them, but says where on the scans its slices were cut. One that was made
-before it said so has this found again from the scans, by the steps of
-:func:`colapipe.training.slices.planes`, and checked against the brain mask that the cache holds.
+A cache has no room for them, but says where on the scans its slices were cut.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
-from colapipe.anatomy.images import load_scan
 from colapipe.anatomy.maps import load_mask
 from colapipe.bids.derivatives import find_derivatives
-from colapipe.contrasts import CONTRASTS
 from colapipe.errors import DatasetError
-from colapipe.evaluation.cases import open_again
-from colapipe.slices import CropBox, ModelGrid, crop, crop_box, mask_to_model_grid, model_grid
-from colapipe.training.slices import Scans, SliceStore, find_scans
+from colapipe.slices import CropBox, ModelGrid, crop, mask_to_model_grid
+from colapipe.training.store import SliceStore
 
 
 def find_lesion(folder: Path, name: str) -> Path | None:
@@ -67,15 +60,11 @@ def lesion_slices(path: Path, store: SliceStore, name: str) -> npt.NDArray[np.bo
     Raises
     ------
     DatasetError
-        If the mask is on another grid; or, for a cache that does not say where its slices lie, if
-        the scans are gone or are not those that it was made from.
+        If the mask is on another grid.
     """
     entry = store.entries[name]
     lesion = load_mask(path)
-    if "grid" in entry:
-        grid, box = ModelGrid.from_dict(entry["grid"]), CropBox.from_dict(entry["box"])
-    else:
-        grid, box = _find_window(store, name)
+    grid, box = ModelGrid.from_dict(entry["grid"]), CropBox.from_dict(entry["box"])
     try:
         on_grid = mask_to_model_grid(lesion, grid)
     except ValueError as error:
@@ -83,50 +72,5 @@ def lesion_slices(path: Path, store: SliceStore, name: str) -> npt.NDArray[np.bo
     return _on_slices(on_grid, box, entry["slices"])
 
 
-def _find_window(store: SliceStore, name: str) -> tuple[ModelGrid, CropBox]:
-    """Find again where the slices of a cache were cut.
-
-    Raises
-    ------
-    DatasetError
-        If the scans are gone, or are not those of the cache.
-    """
-    entry = store.entries[name]
-    scans = _scans(entry, name)
-    contrast = next(contrast for contrast in CONTRASTS if contrast in scans.images)
-    reference = load_scan(scans.images[contrast])
-    grid = model_grid(reference.affine, reference.shape)
-    if contrast in scans.masks:
-        inside = load_scan(scans.masks[contrast]).get_fdata() > 0
-    else:
-        inside = reference.get_fdata() != 0
-    brain = mask_to_model_grid(nib.Nifti1Image(inside.astype(np.uint8), reference.affine), grid)
-    cached = np.asarray(open_again(store.arrays[name])[:, -1]) >> CONTRASTS.index(contrast) & 1
-    box = crop_box(brain, cached.shape[-1])
-    rows = entry["slices"]
-    if max(rows, default=0) >= brain.shape[2] or not np.array_equal(
-        _on_slices(brain, box, rows), cached.astype(bool)
-    ):
-        raise DatasetError(
-            f"{scans.images[contrast]}: its brain is not that of the cache's {name}; the cache "
-            "was made from other files. Make it anew"
-        )
-    return grid, box
-
-
 def _on_slices(volume: npt.ArrayLike, box: CropBox, rows: list[int]) -> npt.NDArray[np.bool_]:
     return np.moveaxis(crop(volume, box)[:, :, rows], 2, 0) > 0
-
-
-def _scans(entry: dict[str, Any], name: str) -> Scans:
-    """Return the scans that a cache entry was made from."""
-    origin = Path(entry["origin"])
-    dataset = origin.parents[name.count("_ses-") + 2]
-    if origin.is_file():
-        for scans in find_scans(dataset):
-            if scans.name == name:
-                return scans
-    raise DatasetError(
-        f"{origin}: not here any more, so it cannot be found where the lesions of {name} lie on "
-        "its slices"
-    )

@@ -19,9 +19,8 @@ import numpy.typing as npt
 
 from colapipe.bids.sidecars import write_text
 from colapipe.coladiff.model import CoLaDiff
-from colapipe.contrasts import CONTRASTS, TISSUES, intensity_order
+from colapipe.contrasts import CONTRASTS, intensity_order
 from colapipe.errors import UsageError
-from colapipe.evaluation.cases import open_again
 from colapipe.evaluation.lesions import split_name
 from colapipe.quality.histograms import TrainingRange, fit_range, histogram_of_levels
 from colapipe.quality.lights import Found, Limits, SelfCheckLimits, fit_limits, join, judge
@@ -35,7 +34,7 @@ from colapipe.quality.selfcheck import (
     spread_slices,
 )
 from colapipe.quality.stored import Quality
-from colapipe.training.slices import SliceStore, tissue_planes
+from colapipe.training.store import SliceStore
 
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
@@ -68,22 +67,16 @@ class Brain:
 
 def read_brain(store: SliceStore, name: str) -> Brain:
     """Read all cached slices of a participant and session."""
-    array = open_again(store.arrays[name])
-    contrasts = store.entries[name]["contrasts"]
-    bits = np.moveaxis(np.asarray(array[:, -1]), 0, 2)
-
-    def plane(index: int) -> FloatArray:
-        return np.moveaxis(np.asarray(array[:, index], dtype=np.float32) / np.float32(255), 0, 2)
-
+    cached = store.read(name)
     return Brain(
         name,
-        {c: plane(CONTRASTS.index(c)) for c in contrasts},
-        {c: (bits >> CONTRASTS.index(c) & 1).astype(bool) for c in contrasts},
+        {c: np.moveaxis(cached.image(c), 0, 2) for c in cached.contrasts},
+        {c: np.moveaxis(cached.mask(c), 0, 2) for c in cached.contrasts},
         {
-            c: {tissue: plane(tissue_planes(c).start + k) for k, tissue in enumerate(TISSUES)}
-            for c in contrasts
+            c: {tissue: np.moveaxis(v, 0, 2) for tissue, v in cached.tissues(c).items()}
+            for c in cached.contrasts
         },
-        list(store.entries[name]["slices"]),
+        cached.slices,
     )
 
 
@@ -307,11 +300,8 @@ def _ranges(training: SliceStore, validation: SliceStore) -> dict[str, TrainingR
 
 def _histograms(store: SliceStore, contrast: str) -> list[npt.NDArray[np.float64]]:
     """Return the histogram of each participant (and session) who has a contrast."""
-    bit = CONTRASTS.index(contrast)
-    found = []
-    for name, entry in store.entries.items():
-        if contrast in entry["contrasts"]:
-            array = open_again(store.arrays[name])
-            inside = (np.asarray(array[:, -1]) >> bit & 1).astype(bool)
-            found.append(histogram_of_levels(np.asarray(array[:, bit])[inside]))
-    return found
+    return [
+        histogram_of_levels(cached.levels(contrast)[cached.mask(contrast)])
+        for cached in map(store.read, store.entries)
+        if contrast in cached.contrasts
+    ]

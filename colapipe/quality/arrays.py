@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from colapipe.anatomy.intensity import PERCENTILES
+from colapipe.slices.intensity import PERCENTILES
 
 Mask = npt.NDArray[np.bool_]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from colapipe.anatomy.intensity import PERCENTILES
+from colapipe.slices.intensity import PERCENTILES
 
 REGIONS = {
     "brain": "the brain mask",

@@ -1,6 +1,6 @@
 """How bright brains are in a contrast: the range of the training data, and what lies outside it.
 
-Intensities are those of :func:`colapipe.anatomy.intensity.normalise`, in [0, 1]. The ranges are
+Intensities are those of :func:`colapipe.slices.intensity.normalise`, in [0, 1]. The ranges are
 stored in a model's metadata by ``colapipe-model calibrate`` (:mod:`colapipe.quality.stored`).
 """
 

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from colapipe.anatomy.images import Grid, grid_of, same_grid
-from colapipe.anatomy.intensity import PERCENTILES
 from colapipe.anatomy.maps import load_map
 from colapipe.bids.outputs import Derivative, SessionFiles
 from colapipe.bids.reader import read_json
@@ -30,6 +29,7 @@ from colapipe.quality.arrays import (
     synthesised_region,
 )
 from colapipe.quality.intervals import interval_of
+from colapipe.slices.intensity import PERCENTILES
 
 Row = dict[str, Any]
 Values = npt.NDArray[np.float32]

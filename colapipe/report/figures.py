@@ -21,9 +21,9 @@ import numpy.typing as npt
 from nibabel.spatialimages import SpatialImage
 from PIL import Image, ImageDraw, ImageFont
 
-from colapipe.anatomy.intensity import normalise
 from colapipe.bids.sidecars import INTENSITY_RANGE
 from colapipe.report.parts import Picture
+from colapipe.slices.intensity import normalise
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
@@ -277,7 +277,7 @@ def error_map(shown: npt.ArrayLike, truth: npt.ArrayLike, mask: npt.ArrayLike) -
         The synthesised image, as :func:`own_scale` returns it.
     truth : array_like (X, Y, Z)
         The real scan in its own units; it goes through
-        :func:`colapipe.anatomy.intensity.normalise`.
+        :func:`colapipe.slices.intensity.normalise`.
     mask : array_like (X, Y, Z)
 
     Raises

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from colapipe.anatomy.intensity import PERCENTILES
 from colapipe.bids.outputs import SessionFiles, participant_label, read_session, session_folders
 from colapipe.bids.sidecars import write_text
 from colapipe.quality.histograms import TrainingRange
@@ -24,6 +23,7 @@ from colapipe.report.text import as_text, flatten
 from colapipe.report.uncertainty import calibrated_level
 from colapipe.report.viewer import viewer_name
 from colapipe.report.volumes import by_preference
+from colapipe.slices.intensity import PERCENTILES
 
 # Rows at full size take 4 MB of the page; with more of them each becomes smaller.
 _TILE_WIDTH = 150

@@ -25,7 +25,6 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
-from colapipe.anatomy.intensity import normalise
 from colapipe.bids.outputs import (
     Derivative,
     SessionFiles,
@@ -39,6 +38,7 @@ from colapipe.report.rows import MAP_PERCENTILE
 from colapipe.report.templates import render, script_hash
 from colapipe.report.volumes import UNDRAWABLE, Volumes, by_preference
 from colapipe.slices import ModelGrid, mask_to_model_grid, model_grid, to_model_grid
+from colapipe.slices.intensity import normalise
 
 Mask = npt.NDArray[np.bool_]
 

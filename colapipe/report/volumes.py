@@ -11,11 +11,11 @@ import numpy.typing as npt
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import SpatialImage
 
-from colapipe.anatomy.intensity import normalise
 from colapipe.bids.outputs import Derivative, SessionFiles
 from colapipe.contrasts import CONTRASTS
 from colapipe.report import figures
 from colapipe.report.figures import Floats
+from colapipe.slices.intensity import normalise
 
 Mask = npt.NDArray[np.bool_]
 

@@ -24,7 +24,7 @@ from colapipe.coladiff.window import WINDOWS, choose_window
 from colapipe.contrasts import CONTRASTS
 from colapipe.training import augment
 from colapipe.training.augment import LEVELS, Augmentation
-from colapipe.training.slices import SliceStore
+from colapipe.training.store import SliceStore
 
 Agree = Callable[[int], int]
 Choose = Callable[[list[str], str, float, np.random.Generator], list[str]]

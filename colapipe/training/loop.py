@@ -25,9 +25,9 @@ from colapipe.training.batches import training_batch
 from colapipe.training.ema import EMA, averaged
 from colapipe.training.processes import Processes
 from colapipe.training.recipes import Recipe
-from colapipe.training.slices import SliceStore
 from colapipe.training.split import Split
 from colapipe.training.state import STATE_FILE, load_state, read_header, save_state
+from colapipe.training.store import SliceStore
 from colapipe.training.validation import save_pictures, validate
 
 MODEL_FILE = "model.safetensors"

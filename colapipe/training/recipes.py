@@ -22,7 +22,7 @@ from colapipe.coladiff.network import CoLaDiffNetwork
 from colapipe.coladiff.parametrisation import from_x0_eps, to_x0_eps
 from colapipe.contrasts import CONTRASTS
 from colapipe.training.batches import Batch, Preparation, choose_sources
-from colapipe.training.slices import SliceStore
+from colapipe.training.store import SliceStore
 
 AREA = 10_000.0
 """Pixels of brain in a slice, about: losses are sums over the brain divided by this, so that a

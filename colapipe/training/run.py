@@ -21,12 +21,13 @@ from colapipe.contrasts import CONTRASTS
 from colapipe.errors import DatasetError, UsageError
 from colapipe.locks import lock
 from colapipe.training.baseline_recipes import MMGANRecipe, UNetRecipe
+from colapipe.training.cache import cache_split
 from colapipe.training.loop import MODEL_FILE, Settings, Trainer
 from colapipe.training.processes import Processes, join_processes, leave_processes
 from colapipe.training.recipes import CoLaDiffRecipe, Recipe, known_contrasts
-from colapipe.training.slices import SliceStore, cache_split
 from colapipe.training.split import Split, read_split
 from colapipe.training.state import STATE_FILE, stored_header
+from colapipe.training.store import SliceStore
 
 BASELINES: dict[str, Callable[[tuple[str, ...]], Recipe]] = {
     "unet": UNetRecipe,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from colapipe.training.batches import Batch, fixed_batch
 from colapipe.training.recipes import Recipe
-from colapipe.training.slices import SliceStore
+from colapipe.training.store import SliceStore
 
 _AT_ONCE = 8
 

@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from colapipe.anatomy.intensity import normalise
 from colapipe.report.figures import (
     canonical,
     choose_view,
@@ -29,6 +28,7 @@ from colapipe.report.figures import (
     own_scale,
     shared_limit,
 )
+from colapipe.slices.intensity import normalise
 
 SUBJECT, TARGET = "ms07", "T2w"
 HEIGHTS, MIDDLE = 10, slice(5, 6)

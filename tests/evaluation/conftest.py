@@ -12,6 +12,7 @@ import pytest
 from scipy import ndimage
 
 from colapipe.contrasts import CONTRASTS
+from colapipe.training.store import INDEX_VERSION
 
 SIZE = 64
 
@@ -66,7 +67,7 @@ def make_cache(tmp_path: Path) -> MakeCache:
                 "slices": list(range(10, 10 + count)),
                 "origin": str(tmp_path / "gone" / f"{name}_T1w.nii.gz"),
             }
-        content = {"format_version": 1, "scans": scans}
+        content = {"format_version": INDEX_VERSION, "scans": scans}
         (cache / "index.json").write_text(json.dumps(content), encoding="utf-8")
         return cache
 

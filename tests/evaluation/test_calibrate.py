@@ -29,7 +29,7 @@ from colapipe.evaluation.calibrate import (
 from colapipe.evaluation.calibration_tables import calibration_table, coverage_table
 from colapipe.evaluation.cases import Case, Task, read_case, tasks_of
 from colapipe.quality.stored import read_quality
-from colapipe.training.slices import SliceStore
+from colapipe.training.store import SliceStore
 
 THREE = ("T1w", "T2w", "FLAIR")
 FROM_TWO = Task("T2w", ("T1w", "FLAIR"))

@@ -156,7 +156,7 @@ def test_the_public_functions_are_in_the_reference(site: Path) -> None:
     for name in (
         "colapipe.coladiff.model.CoLaDiff.load",
         "colapipe.coladiff.model.CoLaDiff.synthesise",
-        "colapipe.anatomy.intensity.normalise",
+        "colapipe.slices.intensity.normalise",
         "colapipe.evaluation.metrics.psnr",
         "colapipe.phantom.dataset.simulate_dataset",
     ):

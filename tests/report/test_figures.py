@@ -10,9 +10,9 @@ import pytest
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from PIL import Image, ImageDraw
 
-from colapipe.anatomy.intensity import normalise
 from colapipe.report import figures
 from colapipe.report.figures import Strip, View
+from colapipe.slices.intensity import normalise
 
 SHAPE = (20, 24, 16)
 

@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from colapipe.anatomy.intensity import normalise
 from colapipe.bids.outputs import read_session
 from colapipe.errors import OutputError
 from colapipe.report.page import build_subject_report, sheet_bytes
+from colapipe.slices.intensity import normalise
 
 Run = Callable[..., dict[str, Any]]
 SESSION = {

@@ -11,12 +11,12 @@ import pytest
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from PIL import Image
 
-from colapipe.anatomy.intensity import normalise
 from colapipe.bids.outputs import read_session
 from colapipe.report import figures, steppers
 from colapipe.report.parts import Picture, Stepper
 from colapipe.report.rows import Grid
 from colapipe.report.steppers import Budget
+from colapipe.slices.intensity import normalise
 
 PLENTY = Budget(1, 1, 10**9)
 SHAPE = (40, 48, 30)

@@ -27,12 +27,13 @@ from colapipe.contrasts import CONTRASTS
 from colapipe.errors import DatasetError, UsageError
 from colapipe.training import augment
 from colapipe.training.batches import choose_sources, fixed_batch, training_batch
+from colapipe.training.cache import find_scans
 from colapipe.training.ema import EMA, averaged
 from colapipe.training.loop import MODEL_FILE, Settings, Trainer
 from colapipe.training.recipes import CoLaDiffRecipe, fit_to_truth, image_error
 from colapipe.training.run import make_recipe
-from colapipe.training.slices import SliceStore, find_scans
 from colapipe.training.split import Split, read_split
+from colapipe.training.store import SliceStore
 from colapipe.training.validation import validate
 
 SPLIT = Split(("01", "02"), ("03",))

@@ -22,7 +22,7 @@ PRELOADED = [
     "colapipe.anatomy.resample",
     "colapipe.anatomy.tissue",
     "colapipe.report.page",
-    "colapipe.slices",
+    "colapipe.slices.present",
     "colapipe.workflows.plugins.worker",
 ]
 """What the server has loaded that processes fork from. Not torch: its users have own processes."""

@@ -35,7 +35,7 @@ def normalise(
     normalised : ndarray, same shape, float32 in [0, 1]
         Exactly 0 outside the mask.
     (low, high) : tuple of float
-        The percentiles, in the units of ``volume``; :func:`denormalise` takes them.
+        The percentiles, in the units of ``volume``.
 
     Raises
     ------
@@ -66,24 +66,3 @@ def normalise(
     normalised = np.zeros(intensities.shape, dtype=np.float32)
     normalised[inside] = np.clip((brain - low) / (high - low), 0.0, 1.0)
     return normalised, (low, high)
-
-
-def denormalise(normalised: npt.ArrayLike, limits: tuple[float, float]) -> npt.NDArray[np.float32]:
-    """Undo :func:`normalise` inside the brain: 0 becomes ``low`` and 1 becomes ``high``.
-
-    What was clipped stays clipped, and the background, 0, becomes ``low``: mask it again.
-
-    Parameters
-    ----------
-    normalised : array_like
-        Intensities in [0, 1].
-    limits : tuple of float
-        ``(low, high)`` as :func:`normalise` returned them.
-
-    Returns
-    -------
-    ndarray, same shape, float32
-    """
-    low, high = limits
-    scaled = np.asarray(normalised, dtype=np.float64) * (high - low) + low
-    return scaled.astype(np.float32)

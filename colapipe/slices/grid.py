@@ -1,4 +1,4 @@
-"""Between a reference scan and the model's slices: the 1 mm grid, the crop, and the way back.
+"""The model grid of a reference: resampling to 1 mm, and back.
 
 The **model grid** has 1 mm voxels along the reference's own axes, reordered and flipped to the
 closest Right-Anterior-Superior (RAS) order. Nothing is rotated: an oblique reference keeps its
@@ -34,26 +34,18 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 from nibabel.spatialimages import SpatialImage
-from scipy import interpolate, ndimage, sparse
+from scipy import ndimage
+
+from colapipe.slices.resampling import FloatArray, Shape, resample
 
 SPACING = 1.0
 """Voxel size of the model grid in millimetres."""
-
-CROP_SIZE = 224
-"""Edge of the model's square axial slices in voxels."""
-
-MIN_FRACTION = 0.15
-"""Part of a cropped slice that brain must cover for the slice to be selected."""
 
 _SAME_SPACING = 1e-3
 """Voxel sizes that differ from ``SPACING`` by no more than this (mm) are kept as they are."""
 
 _EXTENSION_MARGIN = 8
 """How far, in voxels, a masked image is extended: beyond it the spline's weights are < 1e-4."""
-
-FloatArray = npt.NDArray[np.float32]
-Shape = tuple[int, int, int]
-
 
 @dataclass(frozen=True, eq=False)
 class ModelGrid:
@@ -79,38 +71,6 @@ class ModelGrid:
         """Rebuild a grid from :meth:`to_dict`."""
         x, y, z = (int(n) for n in fields["shape"])
         return cls(np.asarray(fields["affine"], dtype=np.float64), (x, y, z))
-
-
-@dataclass(frozen=True)
-class CropBox:
-    """A square window on the first two axes of the model grid; the third is kept whole.
-
-    Attributes
-    ----------
-    start : tuple of int
-        First index along x and y. Negative where the window reaches out of the grid.
-    size : int
-        Edge in voxels.
-    clipped : int
-        Brain voxels that lie outside the window; not zero when a brain is wider than ``size``.
-    """
-
-    start: tuple[int, int]
-    size: int = CROP_SIZE
-    clipped: int = 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the box as plain numbers, for JSON."""
-        return {"start": list(self.start), "size": self.size, "clipped": self.clipped}
-
-    @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> CropBox:
-        """Rebuild a box from :meth:`to_dict`."""
-        x, y = (int(index) for index in fields["start"])
-        return cls((x, y), int(fields["size"]), int(fields["clipped"]))
-
-
-# --- the model grid ------------------------------------------------------------------------------
 
 
 def model_grid(affine: npt.ArrayLike, shape: Sequence[int]) -> ModelGrid:
@@ -189,7 +149,7 @@ def to_model_grid(
         data = _extend(data, np.asarray(mask) != 0, _zooms(image.affine))
     reoriented = nib.orientations.apply_orientation(data, ornt)
     spacing_in = _as_ras(image.affine, image.shape)[2]
-    return _resample(reoriented, spacing_in, _zooms(grid.affine), grid.shape, order)
+    return resample(reoriented, spacing_in, _zooms(grid.affine), grid.shape, order)
 
 
 def from_model_grid(
@@ -235,7 +195,7 @@ def from_model_grid(
         _check_shape(mask, grid.shape, "mask")
         data = _extend(data, np.asarray(mask) != 0, _zooms(grid.affine))
     _, ras_shape, spacing_out = _as_ras(reference.affine, reference.shape)
-    out = _resample(data, _zooms(grid.affine), spacing_out, ras_shape, order)
+    out = resample(data, _zooms(grid.affine), spacing_out, ras_shape, order)
     # The inverse of "reference to RAS": where each RAS axis goes, and whether it is flipped.
     back = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), ornt)
     stored = np.ascontiguousarray(nib.orientations.apply_orientation(out, back))
@@ -257,171 +217,6 @@ def mask_to_model_grid(mask: SpatialImage, grid: ModelGrid) -> npt.NDArray[np.ui
     """
     binary = nib.Nifti1Image((np.asarray(mask.dataobj) > 0).astype(np.uint8), mask.affine)
     return (to_model_grid(binary, grid, order=1) >= 0.5).astype(np.uint8)
-
-
-def mask_from_model_grid(
-    mask: npt.ArrayLike, grid: ModelGrid, reference: SpatialImage
-) -> nib.Nifti1Image:
-    """Resample a binary mask from the model grid to the reference's: at least half inside.
-
-    Parameters
-    ----------
-    mask : array_like, ``grid.shape``
-        Every voxel above 0 is inside.
-    grid : ModelGrid
-    reference : nibabel image, 3-D
-
-    Returns
-    -------
-    Nifti1Image
-        On the reference's grid, uint8 of 0 and 1.
-    """
-    fraction = from_model_grid(np.asarray(mask) > 0, grid, reference, order=1)
-    inside = (np.asarray(fraction.dataobj) >= 0.5).astype(np.uint8)
-    return _image_like(inside, reference)
-
-
-# --- the crop ------------------------------------------------------------------------------------
-
-
-def crop_box(mask: npt.ArrayLike, size: int = CROP_SIZE) -> CropBox:
-    """Return the window of ``size`` x ``size`` voxels centred on a brain.
-
-    Parameters
-    ----------
-    mask : array_like, (X, Y, Z) on the model grid
-        The brain; the box is centred on its bounding box along x and y.
-    size : int
-
-    Raises
-    ------
-    ValueError
-        If the mask is empty or not three-dimensional.
-    """
-    inside = np.asarray(mask) != 0
-    if inside.ndim != 3:
-        raise ValueError(f"the mask has {inside.ndim} dimensions; expected 3")
-    if not inside.any():
-        raise ValueError("the brain mask is empty, so there is nothing to crop around")
-    footprint = inside.any(axis=2)
-    starts = []
-    for axis in (0, 1):
-        indices = np.flatnonzero(footprint.any(axis=1 - axis))
-        starts.append((int(indices[0]) + int(indices[-1]) + 1 - size) // 2)
-    box = CropBox((starts[0], starts[1]), size)
-    clipped = int(inside.sum()) - int(crop(inside, box).sum())
-    return CropBox(box.start, size, clipped)
-
-
-def crop(volume: npt.ArrayLike, box: CropBox) -> npt.NDArray[Any]:
-    """Cut the box out of a volume on the model grid; what lies outside the grid is 0.
-
-    Parameters
-    ----------
-    volume : array_like, (X, Y, Z) or (X, Y, Z, ...)
-    box : CropBox
-
-    Returns
-    -------
-    ndarray, (size, size, Z, ...), the data type of ``volume``
-        A copy.
-    """
-    array = np.asarray(volume)
-    cropped = np.zeros((box.size, box.size, *array.shape[2:]), dtype=array.dtype)
-    in_grid, in_box = _overlap(box, array.shape)
-    cropped[in_box] = array[in_grid]
-    return cropped
-
-
-def paste_back(
-    cropped: npt.ArrayLike, box: CropBox, shape: Sequence[int], fill: float = 0
-) -> npt.NDArray[Any]:
-    """Put a cropped volume back where :func:`crop` took it from.
-
-    Parameters
-    ----------
-    cropped : array_like, (size, size, Z, ...)
-    box : CropBox
-    shape : sequence of int
-        The model grid's three dimensions.
-    fill : float
-        The value outside the box.
-
-    Returns
-    -------
-    ndarray, (X, Y, Z, ...), the data type of ``cropped``
-
-    Raises
-    ------
-    ValueError
-        If ``cropped`` does not have the size of the box or the number of slices of the grid.
-    """
-    array = np.asarray(cropped)
-    expected = (box.size, box.size, shape[2])
-    if array.shape[:3] != expected:
-        raise ValueError(f"the cropped volume has shape {array.shape}; expected {expected}")
-    pasted = np.full((*shape[:2], *array.shape[2:]), fill, dtype=array.dtype)
-    in_grid, in_box = _overlap(box, shape)
-    pasted[in_grid] = array[in_box]
-    return pasted
-
-
-def cropped_affine(affine: npt.ArrayLike, box: CropBox) -> npt.NDArray[np.float64]:
-    """Return the affine of a cropped volume, so that every voxel keeps its place in the world.
-
-    Parameters
-    ----------
-    affine : array_like, (4, 4)
-        Of the model grid.
-    box : CropBox
-    """
-    shifted = np.array(affine, dtype=np.float64)
-    shifted[:3, 3] += shifted[:3, :2] @ np.asarray(box.start, dtype=np.float64)
-    return shifted
-
-
-# --- slices --------------------------------------------------------------------------------------
-
-
-def select_slices(mask: npt.ArrayLike, min_fraction: float = MIN_FRACTION) -> list[int]:
-    """Return the axial slices that brain covers well enough to be worth learning from.
-
-    CoLa-Diff selects cross-sections by their "perceptible effective area" (Jiang et al., MICCAI
-    2023, "Datasets and Baselines") without giving a number; 15 % of 224 x 224 is this project's.
-
-    Parameters
-    ----------
-    mask : array_like, (224, 224, Z)
-        The cropped brain mask.
-    min_fraction : float
-        Smallest part of the slice that is brain, in [0, 1].
-
-    Returns
-    -------
-    list of int
-        Indices along the third axis, ascending.
-    """
-    inside = np.asarray(mask) != 0
-    area = inside.sum(axis=(0, 1))
-    return [int(z) for z in np.flatnonzero(area >= min_fraction * inside[..., 0].size)]
-
-
-def slices_with_brain(mask: npt.ArrayLike) -> list[int]:
-    """Return the axial slices that hold at least one voxel of brain.
-
-    Parameters
-    ----------
-    mask : array_like, (X, Y, Z)
-
-    Returns
-    -------
-    list of int
-        Indices along the third axis, ascending.
-    """
-    return [int(z) for z in np.flatnonzero((np.asarray(mask) != 0).any(axis=(0, 1)))]
-
-
-# --- geometry ------------------------------------------------------------------------------------
 
 
 def _zooms(affine: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -479,16 +274,6 @@ def _check_shape(array: npt.ArrayLike, shape: Sequence[int], name: str) -> None:
         raise ValueError(f"the {name} has shape {np.shape(array)}; expected {tuple(shape)}")
 
 
-def _overlap(box: CropBox, shape: Sequence[int]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Return what box and grid have in common, as indices of the grid and of the box."""
-    in_grid, in_box = [], []
-    for start, length in zip(box.start, shape[:2], strict=True):
-        low, high = max(start, 0), max(min(start + box.size, length), max(start, 0))
-        in_grid.append(slice(low, high))
-        in_box.append(slice(low - start, high - start))
-    return (in_grid[0], in_grid[1]), (in_box[0], in_box[1])
-
-
 def _voxels(image: SpatialImage, order: int) -> npt.NDArray[Any]:
     """Return an image's voxels: as they are for labels, float32 otherwise."""
     # A copy: what is returned to the caller must not share memory with the image.
@@ -504,9 +289,6 @@ def _image_like(data: npt.NDArray[Any], reference: SpatialImage) -> nib.Nifti1Im
         image.set_sform(*reference.get_sform(coded=True))
     image.header.set_xyzt_units("mm")
     return image
-
-
-# --- resampling ----------------------------------------------------------------------------------
 
 
 def _extend(
@@ -525,98 +307,3 @@ def _extend(
     extended = data.copy()
     extended[box] = data[box][tuple(nearest)]
     return extended
-
-
-def _resample(
-    data: npt.NDArray[Any],
-    spacing_in: npt.NDArray[np.float64],
-    spacing_out: npt.NDArray[np.float64],
-    shape_out: Shape,
-    order: int,
-) -> npt.NDArray[Any]:
-    """Resample between two grids with parallel axes and a common centre, one axis at a time."""
-    if order not in (0, 1, 3):
-        raise ValueError(f"order is {order}; expected 0, 1 or 3")
-    weights = _spline_weights if order == 3 else _linear_weights
-    out = data
-    changed = False
-    # Axes that get coarser first: fewer voxels are left for the others.
-    for axis in np.argsort(-spacing_out / spacing_in, kind="stable"):
-        ratio = float(spacing_out[axis] / spacing_in[axis])
-        if out.shape[axis] == shape_out[axis] and abs(ratio - 1) < 1e-6:
-            continue
-        changed = True
-        edges = (data.shape[axis] - shape_out[axis] * ratio) / 2 + ratio * np.arange(
-            shape_out[axis] + 1
-        )
-        if order == 0:
-            out = np.take(out, _nearest_cells(data.shape[axis], edges), axis=axis)
-        else:
-            out = _apply_along(weights(data.shape[axis], edges), out, int(axis))
-    if changed and order == 3:
-        out = np.clip(out, data.min(), data.max())
-    return np.ascontiguousarray(out)
-
-
-def _apply_along(weights: sparse.csr_array, data: FloatArray, axis: int) -> FloatArray:
-    """Multiply every line of an array along one axis by a matrix (outputs, inputs)."""
-    moved = np.moveaxis(data, axis, 0)
-    # A sparse product adds in one fixed order: the result does not depend on threads.
-    product = weights @ moved.reshape(moved.shape[0], -1)
-    return np.moveaxis(product.reshape(-1, *moved.shape[1:]), 0, axis)
-
-
-# The functions below build the weights of one axis. Input cell i covers [i, i + 1] and has its
-# centre at i + 0.5; output cell j covers [edges[j], edges[j + 1]].
-
-
-def _nearest_cells(count: int, edges: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
-    """Return the input cell in which each output cell has its centre."""
-    centres = (edges[:-1] + edges[1:]) / 2
-    return np.clip(np.floor(centres), 0, count - 1).astype(np.intp)
-
-
-def _linear_weights(count: int, edges: npt.NDArray[np.float64]) -> sparse.csr_array:
-    """Return weights that average over coarser cells and interpolate linearly to finer ones."""
-    if edges[1] - edges[0] > 1:
-        # The integral of a piecewise constant function is linear between the cells' edges.
-        knots, integral = _integral_at_edges(count)
-        return _mean_weights(interpolate.make_interp_spline(knots, integral, k=1), count, edges)
-    cells = np.eye(count)
-    centres = (edges[:-1] + edges[1:]) / 2
-    lower = np.clip(np.floor(centres - 0.5), 0, max(count - 2, 0)).astype(np.intp)
-    upper = np.minimum(lower + 1, count - 1)
-    part = np.clip(centres - 0.5 - lower, 0, 1)[:, None]
-    return _normalised((1 - part) * cells[lower] + part * cells[upper])
-
-
-def _spline_weights(count: int, edges: npt.NDArray[np.float64]) -> sparse.csr_array:
-    """Return the weights of a histospline averaged over the output cells.
-
-    The integral of the image is known at the cells' edges. A cubic spline through it has a
-    derivative, a smooth quadratic spline, whose mean over each input cell is that cell's value
-    (Boneva, Kendall and Stefanov, J. R. Stat. Soc. B 33, 1971: "histospline").
-    """
-    knots, integral = _integral_at_edges(count)
-    # "natural": the image is flat at both ends of the field of view.
-    spline = interpolate.CubicSpline(knots, integral, bc_type="natural")
-    return _mean_weights(spline, count, edges)
-
-
-def _integral_at_edges(
-    count: int,
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return the cells' edges, and there the integral of an image of one bright cell, for each."""
-    integral = np.vstack([np.zeros(count), np.cumsum(np.eye(count), axis=0)])
-    return np.arange(count + 1, dtype=np.float64), integral
-
-
-def _mean_weights(integral: Any, count: int, edges: npt.NDArray[np.float64]) -> sparse.csr_array:
-    """Return the mean over each output cell, or over that part of it where there is an image."""
-    return _normalised(np.diff(integral(np.clip(edges, 0, count)), axis=0))
-
-
-def _normalised(weights: npt.NDArray[np.float64]) -> sparse.csr_array:
-    """Drop weights that do not matter and make each row sum to 1."""
-    kept = np.where(np.abs(weights) > 1e-7, weights, 0.0)
-    return sparse.csr_array((kept / kept.sum(axis=1, keepdims=True)).astype(np.float32))
