@@ -94,6 +94,33 @@ def test_voxels_keep_their_values_and_places(out, derivatives, monkeypatch, axes
         assert found == pytest.approx(expected, abs=20)
 
 
+@pytest.mark.parametrize("too_large", [False, True])
+@pytest.mark.parametrize("show_head", [False, True])
+def test_a_brain_far_from_the_corner_of_its_grid_stays_where_it_is(
+    out, derivatives, monkeypatch, too_large, show_head
+):
+    """The page shows the box around the brain: its origin is that of the box, not of the grid."""
+    for path in out.rglob("*.nii.gz"):
+        image = nib.load(path)
+        data = np.pad(np.asarray(image.dataobj), ((17, 3), (11, 2), (13, 5)))
+        nib.save(nib.Nifti1Image(data, image.affine), path)
+    if too_large:
+        monkeypatch.setattr(viewer, "MOST_BYTES", 100)
+    for layer in scene_of(out, show_head=show_head).layers[:3]:
+        name = "synth" if layer.synthetic else "preproc"
+        file = out / "sub-01" / "anat" / f"sub-01_space-T1w_desc-{name}_{layer.name}.nii.gz"
+        middles = []
+        for image in (nib.load(file), volume_of(layer)):
+            # The rim of the scans and the left half of the synthetic image.
+            bright = np.argwhere(image.get_fdata() > (900 if layer.synthetic else 0.8 * top(file)))
+            middles.append(nib.affines.apply_affine(image.affine, bright).mean(axis=0))
+        np.testing.assert_allclose(*middles, atol=2.5)
+
+
+def top(file: Path) -> float:
+    return float(nib.load(file).get_fdata().max())
+
+
 def test_only_the_brain_is_shown_unless_the_head_is_asked_for(out, derivatives):
     shape = derivatives.mask.shape
     head = np.where(derivatives.mask, derivatives.scan, 77).astype(np.float32)
@@ -288,3 +315,19 @@ def test_without_webgl_the_page_says_so(out, open_page):
     assert "WebGL 2" in opened.page.inner_text("#failed")
     assert not opened.page.is_visible("#work")
     assert opened.too_wide() <= 0
+
+
+@pytest.mark.parametrize("text", ["</script><img src=x>", "<!--<script>", "a & b > c < d"])
+def test_no_text_can_end_the_element_of_the_pages_json(text):
+    written = viewer._json([{"name": text}])
+    assert not set("<>&") & set(written)
+    assert json.loads(written) == [{"name": text}]
+
+
+def test_the_json_of_the_page_is_written_so(out, monkeypatch):
+    """Names of layers are contrasts today; whatever they become, no tag begins in the script."""
+    monkeypatch.setitem(viewer.TISSUE_COLOURS, 1, ("</script><b>", (1, 2, 3)))
+    page = build_viewer(out, "01").read_text(encoding="utf-8")
+    described = [text for attributes, text in scripts_of(page) if "json" in attributes]
+    assert described and any("\\u003c/script" in text for text in described)
+    assert "</script><b>" not in page

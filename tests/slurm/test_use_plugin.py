@@ -206,3 +206,56 @@ def test_the_examples_in_the_guide_and_in_the_package_are_right(load, monkeypatc
     (example,) = re.findall(r"```yaml\n(plugin: SLURM.*?)```", guide, re.DOTALL)
     assert load(example).gpus == 1
     assert load((files("colapipe.bids_templates") / "slurm_plugin.yaml").read_text()).gpus == 0
+
+
+@pytest.fixture
+def submitted(load, tmp_path, monkeypatch):
+    """A job of the plugin's on a SLURM that is played by scripts.
+
+    Returns the plugin, the number of its task, and what changes the script ``squeue``.
+    """
+    programs = tmp_path / "bin"
+    programs.mkdir()
+
+    def play(name: str, script: str) -> None:
+        path = programs / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+
+    play("sbatch", "echo 41")
+    play("scancel", "exit 0")
+    play("sacct", "exit 1")
+    play("scontrol", "exit 1")
+    play("squeue", "echo 41 RUNNING")
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    plugin = load("plugin: SLURM\nplugin_args: {poll_interval: 0.001, result_timeout: 0.001}")
+    hello = node(base_dir=str(tmp_path / "work"))
+    task = plugin._submit_job(hello)
+    yield plugin, task, lambda script: play("squeue", script)
+    plugin.close()
+
+
+@pytest.mark.parametrize(
+    "silence",
+    [
+        "echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1",
+        "echo 'slurm_load_jobs error: Socket timed out on send/recv operation' >&2; exit 1",
+        "exit 127",
+        "kill -9 $$",
+    ],
+)
+def test_silence_of_slurm_is_no_answer(silence, submitted):
+    plugin, task, squeue = submitted
+    assert plugin._get_result(task) is None
+    squeue(silence)
+    for _ in range(3):
+        assert plugin._get_result(task) is None, "a job that nobody knows of is taken for finished"
+    # The queue answers, and does not know it: now it has ended, and left nothing.
+    squeue("exit 0")
+    assert "SLURM job 41 ended without a result" in "".join(plugin._get_result(task)["traceback"])
+
+
+def test_a_queue_that_never_answered_says_nothing_of_a_job(submitted):
+    plugin, task, squeue = submitted
+    squeue("exit 1")
+    assert plugin._get_result(task) is None
