@@ -21,6 +21,10 @@ class ParticipantError(ColapipeError):
     exit_code = 1
 
 
+class TransformError(ParticipantError):
+    """A transform between two scans cannot be believed; nothing is made with it."""
+
+
 class InputFileError(ParticipantError):
     """A file of the dataset cannot be used.
 

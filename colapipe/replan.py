@@ -24,11 +24,14 @@ class RefusedTransform:
         Contrasts.
     reasons : tuple of str
         Why, in words.
+    reference_to_blame : bool
+        The reference shows no brain that anything could be aligned with.
     """
 
     moving: str
     reference: str
     reasons: tuple[str, ...]
+    reference_to_blame: bool = False
 
 
 def plan_again(
@@ -42,7 +45,7 @@ def plan_again(
 
     A transform that was given is dropped, and the engine registers the scan instead. A scan that
     the engine could not register is taken out; where none of two or more could be registered to
-    one reference, the reference is.
+    one reference, or the reference shows no brain, the reference is.
 
     Parameters
     ----------
@@ -68,7 +71,8 @@ def plan_again(
     for space in plan.spaces:
         here = [entry for entry in computed if entry.reference == space.reference]
         others = set(space.contrasts) - {space.reference}
-        if len(others) > 1 and others == {entry.moving for entry in here}:
+        none_fits = len(others) > 1 and others == {entry.moving for entry in here}
+        if none_fits or any(entry.reference_to_blame for entry in here):
             why = "; ".join(f"{entry.moving}: {', '.join(entry.reasons)}" for entry in here)
             taken_out[space.reference] = f"no other scan could be registered to it ({why})"
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from nipype.interfaces.base import (
@@ -14,6 +14,9 @@ from nipype.interfaces.base import (
     isdefined,
     traits,
 )
+
+from colapipe.bids.sidecars import write_json
+from colapipe.errors import InputFileError, TransformError
 
 
 class _LoadScanInput(BaseInterfaceInputSpec):
@@ -180,17 +183,82 @@ class ExistingTransform(SimpleInterface):
         from colapipe.anatomy.transforms import read_fsl, read_itk, write_itk
 
         path = Path(self.inputs.in_file)
-        if path.suffix == ".mat":
-            moving, reference = load_scan(self.inputs.moving), load_scan(self.inputs.reference)
-            matrix = read_fsl(path, moving, reference)
-        else:
-            matrix = read_itk(path)
+        try:
+            if path.suffix == ".mat":
+                moving, reference = load_scan(self.inputs.moving), load_scan(self.inputs.reference)
+                matrix = read_fsl(path, moving, reference)
+            else:
+                matrix = read_itk(path)
+        except InputFileError as err:
+            # Read or not, a matrix that is not used is no reason to give up: see CheckTransform.
+            refuse(Path(runtime.cwd), [f"{err.found}; expected {err.expected}"])
         out_file = Path(runtime.cwd) / "transform.txt"
         write_itk(matrix, out_file)
         self._results.update(
             transform=str(out_file), identity_kept=bool(np.array_equal(matrix, np.eye(4)))
         )
         return runtime
+
+
+class _CheckTransformInput(BaseInterfaceInputSpec):
+    moving = File(exists=True, mandatory=True)
+    reference = File(exists=True, mandatory=True)
+    reference_mask = File(exists=True, mandatory=True)
+    moving_mask = File(exists=True, desc="brain mask of the moving scan, where there is one")
+    transform = File(exists=True, mandatory=True, desc="ITK .txt, moving to reference")
+    identity_kept = traits.Bool(False, usedefault=True)
+
+
+class _CheckTransformOutput(TraitedSpec):
+    transform = File(exists=True, desc="the same")
+    identity_kept = traits.Bool()
+
+
+class CheckTransform(SimpleInterface):
+    """Let a transform pass that can be believed; nothing is made with another one.
+
+    ``verdict.json`` in its folder says what was measured, and why a transform is refused.
+    """
+
+    input_spec = _CheckTransformInput
+    output_spec = _CheckTransformOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from colapipe.anatomy.images import load_scan
+        from colapipe.anatomy.maps import load_mask
+        from colapipe.anatomy.transform_check import check_transform
+        from colapipe.anatomy.transforms import read_itk
+
+        inputs = self.inputs
+        reference = load_scan(inputs.reference)
+        check = check_transform(
+            read_itk(inputs.transform),
+            load_scan(inputs.moving),
+            reference,
+            load_mask(inputs.reference_mask, reference),
+            load_mask(inputs.moving_mask) if isdefined(inputs.moving_mask) else None,
+        )
+        if not check.accepted:
+            refuse(Path(runtime.cwd), **check.to_dict())
+        write_json(Path(runtime.cwd) / VERDICT, check.to_dict())
+        self._results.update(transform=inputs.transform, identity_kept=inputs.identity_kept)
+        return runtime
+
+
+VERDICT = "verdict.json"
+"""What a node leaves in its folder where it judges a transform; the run reads it."""
+
+
+def refuse(cwd: Path, reasons: list[str], **measured: Any) -> NoReturn:
+    """Refuse a transform: leave the verdict for the run, and fail.
+
+    Raises
+    ------
+    TransformError
+        Always.
+    """
+    write_json(cwd / VERDICT, {**measured, "accepted": False, "reasons": reasons})
+    raise TransformError(f"this transform is not used: {'; '.join(reasons)}")
 
 
 class _TissueToReferenceInput(BaseInterfaceInputSpec):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
     CommandLineInputSpec,
@@ -63,19 +65,25 @@ class Register(SimpleInterface):
         from colapipe.anatomy.images import load_scan
         from colapipe.anatomy.maps import load_mask
         from colapipe.anatomy.registration import register_rigid
+        from colapipe.anatomy.transform_check import first_accepted
         from colapipe.anatomy.transforms import write_itk
 
-        reference = load_scan(self.inputs.reference)
-        mask = self.inputs.reference_mask
-        result = register_rigid(
-            load_scan(self.inputs.moving),
-            reference,
-            load_mask(mask, reference) if isdefined(mask) else None,
-            threads=self.inputs.num_threads,
-        )
+        moving, reference = load_scan(self.inputs.moving), load_scan(self.inputs.reference)
+        given = self.inputs.reference_mask
+        mask = load_mask(given, reference) if isdefined(given) else None
+
+        def register(wide: bool) -> np.ndarray:
+            threads = self.inputs.num_threads
+            result = register_rigid(moving, reference, mask, threads, wide=wide)
+            return result.moving_to_reference
+
+        attempts = [partial(register, wide) for wide in (False, True)]
+        matrix = first_accepted(attempts, moving, reference, mask)
         out_file = Path(runtime.cwd) / "transform.txt"
-        write_itk(result.moving_to_reference, out_file)
-        self._results.update(transform=str(out_file), identity_kept=result.identity_kept)
+        write_itk(matrix, out_file)
+        self._results.update(
+            transform=str(out_file), identity_kept=bool(np.array_equal(matrix, np.eye(4)))
+        )
         return runtime
 
 

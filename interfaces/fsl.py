@@ -77,23 +77,30 @@ class FLIRT(_Program, fsl.FLIRT):
     input_spec = _FLIRTInput
 
 
-def rigid_flirt(moving: str, reference: str, start: str, weight: str | None = None) -> FLIRT:
-    """Set FLIRT up as this app needs it: rigid, by mutual information, from a start of ours."""
+def rigid_flirt(
+    moving: str, reference: str, start: str, result: str, weight: str | None = None
+) -> FLIRT:
+    """Set FLIRT up as this app needs it: rigid, by mutual information, from a start of ours.
+
+    Without a weight it searches around the start, in whole heads. With one it goes down from the
+    start, and looks where the weight is: a search would end where no more than a corner of the
+    weight meets the scan, for FLIRT's weighted mutual information grows without limit there (-3.2
+    on a scan of 5.5 mm slices, -0.376 where both are aligned).
+    """
     # A start in a file, not -usesqform: FLIRT 5.0.9 scales that one twice if voxels are smaller
     # than 0.75 mm.
-    return FLIRT(
-        in_file=moving,
-        reference=reference,
-        in_matrix_file=start,
-        out_matrix_file="moving_to_reference.mat",
-        dof=6,
-        cost="mutualinfo",
-        cost_func="mutualinfo",
-        searchr_x=_SEARCH_DEGREES,
-        searchr_y=_SEARCH_DEGREES,
-        searchr_z=_SEARCH_DEGREES,
-        **({} if weight is None else {"ref_weight": weight}),
-    )
+    common = {
+        "in_file": moving,
+        "reference": reference,
+        "in_matrix_file": start,
+        "out_matrix_file": result,
+        "dof": 6,
+        "cost": "mutualinfo",
+    }
+    if weight is not None:
+        return FLIRT(**common, no_search=True, ref_weight=weight)
+    ranges = {f"searchr_{axis}": _SEARCH_DEGREES for axis in "xyz"}
+    return FLIRT(**common, cost_func="mutualinfo", **ranges)
 
 
 class FAST(_Program, fsl.FAST):
@@ -156,36 +163,68 @@ class _RegisterOutput(TraitedSpec):
 
 
 class Register(_Node):
-    """FLIRT, six degrees of freedom, mutual information near the brain; whole heads if there."""
+    """FLIRT, six degrees of freedom, mutual information: whole heads first, then near the brain.
+
+    What is refused is tried once more, from where the built-in engine's wide search ends.
+    """
 
     input_spec = _RegisterInput
     output_spec = _RegisterOutput
 
     def _run_interface(self, runtime: Any) -> Any:
-        from colapipe.anatomy.for_fsl import registration_weight
-        from colapipe.anatomy.images import load_scan, save_image
+        from colapipe.anatomy.images import load_scan
         from colapipe.anatomy.maps import load_mask
-        from colapipe.anatomy.registration import aligned_at_identity
-        from colapipe.anatomy.transforms import read_fsl, write_fsl, write_itk
+        from colapipe.anatomy.registration import aligned_at_identity, search_pose
+        from colapipe.anatomy.transform_check import first_accepted
+        from colapipe.anatomy.transforms import write_itk
 
-        cwd, mask, weight = Path(runtime.cwd), None, None
+        cwd, mask, threads = Path(runtime.cwd), None, self.inputs.num_threads
         moving, reference = load_scan(self.inputs.moving), load_scan(self.inputs.reference)
         if isdefined(self.inputs.reference_mask):
             mask = load_mask(self.inputs.reference_mask, reference)
         matrix = np.eye(4)
-        kept = aligned_at_identity(moving, reference, mask, threads=self.inputs.num_threads)
+        kept = aligned_at_identity(moving, reference, mask, threads=threads)
         if not kept:
-            save_image(moving, cwd / "moving.nii")
-            save_image(reference, cwd / "reference.nii")
-            write_fsl(matrix, cwd / "headers.mat", moving, reference)
-            if mask is not None:
-                weight = "weight.nii"
-                save_image(registration_weight(mask), cwd / weight)
-            rigid_flirt("moving.nii", "reference.nii", "headers.mat", weight).run(cwd=str(cwd))
-            matrix = read_fsl(cwd / "moving_to_reference.mat", moving, reference)
+            flirt = _Flirt(cwd, moving, reference, mask)
+            attempts = (
+                lambda: flirt.refine(flirt.search()),
+                lambda: flirt.refine(search_pose(moving, reference, mask, threads)),
+            )
+            matrix = first_accepted(attempts, moving, reference, mask)
         write_itk(matrix, cwd / "transform.txt")
         self._results.update(transform=str(cwd / "transform.txt"), identity_kept=kept)
         return runtime
+
+
+class _Flirt:
+    """FLIRT on two scans, in a folder of its own; matrices are moving to reference, RAS+ mm."""
+
+    def __init__(self, cwd: Path, moving: Any, reference: Any, mask: Any) -> None:
+        from colapipe.anatomy.for_fsl import registration_weight
+        from colapipe.anatomy.images import save_image
+
+        self._cwd, self._moving, self._reference = cwd, moving, reference
+        self._weight = None if mask is None else "weight.nii"
+        save_image(moving, cwd / "moving.nii")
+        save_image(reference, cwd / "reference.nii")
+        if mask is not None:
+            save_image(registration_weight(mask), cwd / "weight.nii")
+
+    def search(self) -> np.ndarray:
+        """Search around where the headers say."""
+        return self._run(np.eye(4), "searched", None)
+
+    def refine(self, start: np.ndarray) -> np.ndarray:
+        """Go down from a pose, near the brain; without a mask of it there is nothing to refine."""
+        return start if self._weight is None else self._run(start, "refined", self._weight)
+
+    def _run(self, start: np.ndarray, name: str, weight: str | None) -> np.ndarray:
+        from colapipe.anatomy.transforms import read_fsl, write_fsl
+
+        files = (f"{name}_from.mat", f"{name}.mat")
+        write_fsl(start, self._cwd / files[0], self._moving, self._reference)
+        rigid_flirt("moving.nii", "reference.nii", *files, weight).run(cwd=str(self._cwd))
+        return read_fsl(self._cwd / files[1], self._moving, self._reference)
 
 
 class _TissueInput(_Input):

@@ -63,6 +63,15 @@ def test_with_two_scans_the_reference_stays():
     assert plan.targets == (Target("T2w", ("T1w",)),)
 
 
+def test_with_two_scans_a_reference_without_a_brain_is_taken_out():
+    plan = plan_again(
+        session("T1w", "FLAIR", targets=(Target("T2w", ("T1w", "FLAIR")),)),
+        [RefusedTransform("FLAIR", "T1w", BAD, reference_to_blame=True)],
+    )
+    assert plan.targets == (Target("T2w", ("FLAIR",)),)
+    assert [warning.contrast for warning in plan.warnings] == ["T1w"]
+
+
 def test_a_target_for_which_too_little_is_left_fails_with_the_file_that_is_to_blame():
     plan = plan_again(
         session("T1w", "FLAIR", targets=(Target("T2w", ("T1w", "FLAIR")),)),

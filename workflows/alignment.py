@@ -11,10 +11,7 @@ from colapipe.plan import SessionPlan, Space
 from colapipe.workflows import outputs
 from colapipe.workflows.anatomical import alignment_name, init_alignment_wf
 from colapipe.workflows.files import Source, SpaceFiles, feed
-from colapipe.workflows.session import Session, session_name
-
-CHECK = "check_transform"
-"""The node of an alignment that refuses a transform."""
+from colapipe.workflows.session import Session, session_name, with_brain
 
 
 def alignments(plans: Sequence[SessionPlan]) -> dict[str, tuple[SessionPlan, str, str]]:
@@ -65,12 +62,15 @@ def _align_contrast(session: Session, contrast: str, reference: str) -> Workflow
         reference,
         run.engine,
         existing_transform=existing.path if existing else None,
+        moving_brain=contrast in with_brain(session.plan),
         threads=run.threads,
     )
-    fixed = [("scan", "reference"), ("mask_file", "reference_mask")]
+    moving = [("scan", "moving")]
+    if contrast in with_brain(session.plan):
+        moving.append(("mask_file", "moving_mask"))
     connections = [
-        (session.scans[contrast], [("scan", "moving")]),
-        (session.scans[reference], fixed),
+        (session.scans[contrast], moving),
+        (session.scans[reference], [("scan", "reference"), ("mask_file", "reference_mask")]),
     ]
     for source, pairs in connections:
         for output, name in pairs:

@@ -18,7 +18,7 @@ from colapipe.workflows.quality import save_quality
 from colapipe.workflows.run import Run
 from colapipe.workflows.scan import init_scan_wf
 from colapipe.workflows.selfcheck import add_self_check, is_checked
-from colapipe.workflows.session import Session, session_name
+from colapipe.workflows.session import Session, session_name, with_brain
 from colapipe.workflows.targets import add_targets
 
 
@@ -85,13 +85,12 @@ def init_session(plan: SessionPlan, run: Run) -> Session:
 def _read_scans(session: Session) -> None:
     """Add one workflow for each scan that any grid needs."""
     plan, run = session.plan, session.run
-    with_brain = {contrast for space in plan.spaces for contrast in space.tissue_contrasts}
     for contrast in dict.fromkeys(c for space in plan.spaces for c in space.contrasts):
         existing = plan.derivatives.mask(contrast, contrast) if plan.derivatives else None
         scan_wf = init_scan_wf(
             contrast,
             run.engine,
-            brain=contrast in with_brain,
+            brain=contrast in with_brain(plan),
             skull_strip=run.settings.skull_strip,
             existing_mask=existing.path if existing else None,
             threads=run.threads,

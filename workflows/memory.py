@@ -22,6 +22,7 @@ MEASURED: dict[str, tuple[float, float]] = {
     "base.IdentityInterface": (0.0, 0.0),
     "base.Merge": (0.0, 0.0),
     "anatomy.ChooseBrainMask": (0.12, 0.010),
+    "anatomy.CheckTransform": (0.13, 0.03),
     "anatomy.CorrectBias": (0.16, 0.022),
     "anatomy.ExistingTransform": (0.13, 0.0),
     "anatomy.LabelTissue": (0.15, 0.032),

@@ -16,6 +16,11 @@ def session_name(plan: SessionPlan) -> str:
     return f"{label}_wf"
 
 
+def with_brain(plan: SessionPlan) -> set[str]:
+    """Return the contrasts of a session whose brain masks are made, for whichever grid."""
+    return {contrast for space in plan.spaces for contrast in space.tissue_contrasts}
+
+
 @dataclass
 class Session:
     """A session's workflow while it is being built.

@@ -51,6 +51,9 @@ _WINDOW_PERCENTILES = (0.5, 99.5)
 # The search: shifts of aligned centres of mass, then turns about the best of them.
 _SHIFTS_MM = (np.arange(-30, 31, 10), np.arange(-30, 31, 10), np.arange(-60, 61, 10))
 _TURNS_DEGREES = np.arange(-36, 37, 12)
+# The same for a second attempt, which takes some 20 s.
+_WIDE_SHIFTS_MM = (np.arange(-60, 61, 12), np.arange(-60, 61, 12), np.arange(-90, 91, 15))
+_WIDE_TURNS_DEGREES = np.arange(-72, 73, 12)
 _SMALL_SHIFT_MM = 8.0
 _KEPT = {_SEARCH: 8, _COARSE: 2}
 _DISTINCT_MM = {_SEARCH: 8.0, _COARSE: 4.0}
@@ -82,6 +85,8 @@ def register_rigid(
     reference: Nifti1Image,
     reference_mask: Nifti1Image | None = None,
     threads: int = 1,
+    *,
+    wide: bool = False,
 ) -> RigidRegistration:
     """Find the rigid transform that aligns ``moving`` with ``reference``.
 
@@ -93,6 +98,8 @@ def register_rigid(
         Brain mask on the grid of ``reference``: alignment is judged there and 6 mm around it.
     threads : int
         Threads of ITK. The result depends on nothing else than the images and this number.
+    wide : bool
+        Search among larger turns and shifts, from 70 degrees and 60 mm apart; slow.
 
     Returns
     -------
@@ -113,7 +120,7 @@ def register_rigid(
         if on_one_grid:
             matrix = _refine(scene, identity)
         if matrix is None or not _keeps_identity(scene, matrix):
-            searched = scene.optimise(_FINE, _search(scene))
+            searched = scene.optimise(_FINE, _search(scene, wide=wide))
             if matrix is None or scene.cost(searched) < scene.cost(matrix):
                 matrix = searched
         kept = on_one_grid and _keeps_identity(scene, matrix)
@@ -155,18 +162,39 @@ def _refine(scene: _Scene, start: np.ndarray) -> np.ndarray | None:
         return None
 
 
-def _search(scene: _Scene) -> np.ndarray:
+def search_pose(
+    moving: Nifti1Image,
+    reference: Nifti1Image,
+    reference_mask: Nifti1Image | None = None,
+    threads: int = 1,
+) -> np.ndarray:
+    """Search widely for a pose that another program can start from, true to some millimetres.
+
+    Parameters and errors are those of `register_rigid`.
+
+    Returns
+    -------
+    numpy.ndarray
+        4x4 ``moving_to_reference``, RAS+ mm.
+    """
+    with itk_threads(threads):
+        return _search(_Scene(moving, reference, reference_mask), wide=True)
+
+
+def _search(scene: _Scene, *, wide: bool = False) -> np.ndarray:
     """Find the basin of the optimum: rate many poses at 16 mm, descend from the best few."""
     rating = _Rating(scene.levels[_SEARCH])
     aligned = nib.affines.from_matvec(np.eye(3), rating.fixed_mass - rating.moving_mass)
     shifted = [np.eye(4)]
-    for shift in itertools.product(*_SHIFTS_MM):
+    for shift in itertools.product(*(_WIDE_SHIFTS_MM if wide else _SHIFTS_MM)):
         shifted.append(nib.affines.from_matvec(np.eye(3), shift) @ aligned)
     shifted = sorted(shifted, key=rating, reverse=True)
 
     turns = [
         _turn(np.radians(angles), scene.centre)
-        for angles in itertools.product(_TURNS_DEGREES, repeat=3)
+        for angles in itertools.product(
+            _WIDE_TURNS_DEGREES if wide else _TURNS_DEGREES, repeat=3
+        )
     ]
     small = _SMALL_SHIFT_MM * np.vstack([np.zeros(3), np.eye(3), -np.eye(3)])
     poses = [

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from colapipe.bids.outputs import read_json
 from colapipe.failures import Failure, participant_of
 from colapipe.plan import SessionPlan
 from colapipe.replan import RefusedTransform
@@ -114,22 +114,14 @@ def read_refusals(
     found = Refusals()
     for failure in failures:
         workflow, _, _ = failure.node.rpartition(".")
-        reasons = _reasons(base_dir.joinpath(*failure.node.split(".")) / VERDICT)
-        if workflow not in alignments or not reasons:
+        verdict = read_json(base_dir.joinpath(*failure.node.split(".")) / VERDICT)
+        # Nobody judged a transform where a node failed for another reason.
+        if workflow not in alignments or verdict.get("accepted") is not False:
             continue
         plan, moving, reference = alignments[workflow]
         refused = found.transforms.setdefault((plan.participant, plan.session), [])
-        refused.append(RefusedTransform(moving, reference, reasons))
+        reasons = tuple(map(str, verdict.get("reasons") or ()))
+        to_blame = verdict.get("reference_to_blame") is True
+        refused.append(RefusedTransform(moving, reference, reasons, reference_to_blame=to_blame))
         found.failures.append(failure)
     return found
-
-
-def _reasons(verdict: Path) -> tuple[str, ...]:
-    """Return why a transform was refused; nothing where it was accepted or nobody judged it."""
-    try:
-        content = json.loads(verdict.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return ()
-    if content.get("accepted") is not False:
-        return ()
-    return tuple(map(str, content.get("reasons") or ())) or ("no reason was given",)

@@ -418,7 +418,8 @@ def _execute(
     """Build the workflow, say what is cached, and run the rest."""
     if not any(plan.spaces for plan in plans):
         return []
-    from colapipe.workflows.alignment import CHECK, alignments
+    from colapipe.workflows.alignment import alignments
+    from colapipe.workflows.anatomical import CHECK
     from colapipe.workflows.cache import count_nodes
     from colapipe.workflows.execution import Executor, configure_nipype, execute, local_executor
     from colapipe.workflows.plugins.load import load_plugin
