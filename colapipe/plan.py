@@ -216,10 +216,10 @@ def choose_targets(
             targets.append(Target(contrast, sources, has_truth=exists))
     if request.automatic and not request.evaluate and not targets:
         missing = [c for c in in_order(elsewhere) if c not in available]
+        how = _on_request(available, elsewhere, allowed, request)
         if not missing:
             notes.append(
                 "nothing to synthesise: no contrast that other participants have is missing"
-                + _on_request(available, elsewhere, allowed, request)
             )
         for contrast in missing:
             if contrast in ON_REQUEST_ONLY:
@@ -228,6 +228,8 @@ def choose_targets(
                 )
             elif contrast not in request.model_contrasts:
                 notes.append(f"{contrast} is missing, but the model does not know it")
+        if how:
+            notes.append(how)
     return targets, notes, errors
 
 
@@ -246,7 +248,7 @@ def _on_request(
     more = [contrast for contrast in in_order(absent) if contrast != usual[0]]
     others = f"; it could also make {', '.join(more)}" if more else ""
     return (
-        f". Nobody has {usual[0]}, which the model can make from {', '.join(sources)}: ask for it "
+        f"nobody has {usual[0]}, which the model can make from {', '.join(sources)}: ask for it "
         f"with --target {usual[0]}{others}"
     )
 

@@ -259,7 +259,7 @@ def test_a_file_of_no_session_is_named_once_and_warned_of_in_each(tmp_path):
     (root / "sub-02" / "anat").mkdir()
     (root / "sub-02" / "anat" / "sub-02_T2starw.nii.gz").touch()
     plans = plan(root)
-    assert ["T2w"] == [one.contrast for one in plans["sub-02/ses-a"].warnings]
+    assert [one.contrast for one in plans["sub-02/ses-a"].warnings] == ["T2w"]
     assert plans["sub-02/ses-b"].warnings == ()
 
 
@@ -338,12 +338,20 @@ def test_a_scan_of_bidsignore_is_left_out_with_a_word(tmp_path):
 
 def test_what_nobody_has_can_be_asked_for_and_the_plan_says_how(tmp_path):
     root = make_dataset(tmp_path / "raw", {"01": ["T1w", "FLAIR"]})
-    (note,) = plan(root)["sub-01"].notes
-    assert "nothing to synthesise" in note and "--target T2w" in note and "T1w, FLAIR" in note
+    nothing, note = plan(root)["sub-01"].notes
+    assert "nothing to synthesise" in nothing
+    assert "--target T2w" in note and "T1w, FLAIR" in note
     # Not where the model cannot make it, and not for what only a request can mean.
     for request in (
         Request(model_contrasts=("T1w", "FLAIR")),
         Request(min_sources=3),
         Request(model_contrasts=("T1w", "FLAIR", "T1ce", "PDw")),
     ):
-        assert "--target" not in plan(root, request)["sub-01"].notes[0]
+        assert plan(root, request)["sub-01"].notes == (nothing,)
+
+
+def test_what_nobody_has_is_told_beside_what_only_a_request_can_mean(tmp_path):
+    root = make_dataset(tmp_path / "raw", {"01": ["T1w"], "02": ["T1w", "PDw"]})
+    notes = plan(root)["sub-01"].notes
+    assert any("PDw is missing" in note for note in notes)
+    assert any("--target T2w" in note for note in notes)

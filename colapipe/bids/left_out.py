@@ -12,6 +12,7 @@ from colapipe.bids.unread import (
     MOST_NAMED,
     at_most,
     contrasts_in,
+    first,
     legal_name,
     look_into,
     scans_below,
@@ -49,12 +50,11 @@ def left_out(root: Path, ignore: BidsIgnore | None = None) -> list[str]:
             if line is not None:
                 lines.append(f"{name}/ is left out: {IGNORE_FILE} has the line {line!r}")
         elif line is None and name not in _NOT_PARTICIPANTS and scans_below(root / name, 2):
-            lines.append(f"{name}/ {_why(name)}")
+            lines.append(f"{first([name])}/ {_why(name)}")
     lines = at_most(MOST_NAMED, lines, "folders are left out likewise")
     if loose:
-        some = ", ".join(loose[:3]) + (f" and {len(loose) - 3} more" if len(loose) > 3 else "")
         lines.append(
-            f"not read, because outside of any participant's folder: {some}; expected in "
+            f"not read, because outside of any participant's folder: {first(loose)}; expected in "
             "sub-<label>/anat/"
         )
     return lines
@@ -76,7 +76,7 @@ def why_left_out(root: Path, label: str, ignore: BidsIgnore | None = None) -> st
         if not is_folder or (name not in wanted and _bare(name) != _bare(label)):
             continue
         if not is_participant(name):
-            return f"{name}/ {_why(name)}" if scans_below(root / name, 2) else None
+            return f"{first([name])}/ {_why(name)}" if scans_below(root / name, 2) else None
         line = ignore.line_for(f"{name}/") if ignore else None
         if line is not None and name in wanted:
             return f"{name}/ is left out: {IGNORE_FILE} has the line {line!r}"

@@ -128,8 +128,7 @@ class Unread:
     @property
     def names(self) -> str:
         """The files; of many, the first."""
-        more = f" and {len(self.files) - 3} more" if len(self.files) > 3 else ""
-        return ", ".join(self.files[:3]) + more
+        return first(self.files)
 
     @property
     def why(self) -> str:
@@ -447,6 +446,14 @@ def say_unread(
         if not made_up and (missing or not one.resembles):
             notes.append(one.sentence)
     return at_most(MOST_NAMED, notes, "files are not read"), warnings
+
+
+def first(names: Sequence[str]) -> str:
+    """Return the first names of a list in words, fit to be printed, and how many more there are."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    # Bytes that are no text would stop whoever writes them down.
+    text = ", ".join(names[:3]).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return text + more
 
 
 def at_most(most: int, lines: Sequence[str], what: str) -> list[str]:

@@ -284,3 +284,11 @@ def test_links_in_a_loop_are_passed_over(make_tree: MakeTree) -> None:
     dataset = open_dataset(root)
     assert len(dataset.listing("01").scans) == 1
     assert isinstance(dataset.unread(dataset.listing("01")), list)
+
+
+def test_names_that_are_no_text_can_be_printed(make_tree: MakeTree) -> None:
+    names = ("sub-07/anat/sub-07_\udcff_T2w.nii.gz", "sub-\udcfe/anat/T1w.nii")
+    root = make_tree(dict.fromkeys(names))
+    (one,) = unread(root)
+    assert "T2w" in one.sentence.encode().decode()
+    assert all(line.encode() for line in open_dataset(root).left_out())
