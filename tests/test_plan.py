@@ -355,3 +355,12 @@ def test_what_nobody_has_is_told_beside_what_only_a_request_can_mean(tmp_path):
     notes = plan(root)["sub-01"].notes
     assert any("PDw is missing" in note for note in notes)
     assert any("--target T2w" in note for note in notes)
+
+
+def test_what_only_another_session_of_the_same_participant_has_is_not_made(tmp_path):
+    root = make_dataset(
+        tmp_path / "raw", {"01/a": ["T1w", "T2w"], "01/b": ["T1w"], "02": ["T1w"]}
+    )
+    plans = plan(root)
+    assert plans["sub-01/ses-b"].targets == ()
+    assert [target.contrast for target in plans["sub-02"].targets] == ["T2w"]
