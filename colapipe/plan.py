@@ -6,7 +6,8 @@ it out, and the report repeats its notes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,9 @@ from colapipe.contrasts import CONTRASTS
 
 if TYPE_CHECKING:
     from colapipe.bids.derivatives import Derivative, Found
-    from colapipe.bids.reader import Scan
+    from colapipe.bids.filters import Filters
+    from colapipe.bids.reader import Listing, Scan
+    from colapipe.bids.unread import Unread
     from colapipe.config import Settings
     from colapipe.errors import ScanWarning
 
@@ -213,6 +216,7 @@ def choose_targets(
             targets.append(Target(contrast, sources, has_truth=exists))
     if request.automatic and not request.evaluate and not targets:
         missing = [c for c in in_order(elsewhere) if c not in available]
+        how = _on_request(available, elsewhere, allowed, request)
         if not missing:
             notes.append(
                 "nothing to synthesise: no contrast that other participants have is missing"
@@ -224,7 +228,29 @@ def choose_targets(
                 )
             elif contrast not in request.model_contrasts:
                 notes.append(f"{contrast} is missing, but the model does not know it")
+        if how:
+            notes.append(how)
     return targets, notes, errors
+
+
+def _on_request(
+    available: Collection[str],
+    elsewhere: Collection[str],
+    allowed: Sequence[str],
+    request: Request,
+) -> str:
+    """Say how to ask for contrasts that nobody in the dataset has."""
+    sources = [contrast for contrast in allowed if contrast in request.model_contrasts]
+    absent = [c for c in request.model_contrasts if c not in available and c not in elsewhere]
+    usual = [contrast for contrast in in_order(absent) if contrast not in ON_REQUEST_ONLY]
+    if not usual or len(sources) < request.min_sources:
+        return ""
+    more = [contrast for contrast in in_order(absent) if contrast != usual[0]]
+    others = f"; it could also make {', '.join(more)}" if more else ""
+    return (
+        f"nobody has {usual[0]}, which the model can make from {', '.join(sources)}: ask for it "
+        f"with --target {usual[0]}{others}"
+    )
 
 
 def _candidates(
@@ -282,7 +308,9 @@ def plan_spaces(
     return tuple(planned)
 
 
-def plan_run(settings: Settings, request: Request) -> list[SessionPlan]:
+def plan_run(
+    settings: Settings, request: Request, warn: Callable[[str], None] = lambda text: None
+) -> list[SessionPlan]:
     """Plan every session of every participant that was asked for.
 
     Parameters
@@ -290,6 +318,8 @@ def plan_run(settings: Settings, request: Request) -> list[SessionPlan]:
     settings : Settings
     request : Request
         With what the model knows.
+    warn : callable
+        Is told in words what concerns the dataset as a whole: folders that are left out.
 
     Raises
     ------
@@ -303,52 +333,105 @@ def plan_run(settings: Settings, request: Request) -> list[SessionPlan]:
     roots = parse_derivatives(settings.derivatives)
     if settings.mode == "synth-only":
         return _plan_from_derivatives(settings, request, roots)
-    return _plan_from_scans(settings, request, roots)
+    return _plan_from_scans(settings, request, roots, warn)
 
 
-def _plan_from_scans(settings: Settings, request: Request, roots: Roots) -> list[SessionPlan]:
-    from colapipe.bids.derivatives import find_derivatives
-    from colapipe.bids.reader import choose_scans, open_dataset, read_filter_file
+def _plan_from_scans(
+    settings: Settings, request: Request, roots: Roots, warn: Callable[[str], None]
+) -> list[SessionPlan]:
+    from colapipe.bids.filters import check_filters
+    from colapipe.bids.reader import open_dataset, read_filter_file
+    from colapipe.bids.unread import only_ignored
 
     dataset = open_dataset(settings.bids_dir)
+    everybody = dataset.participants()
     participants = select_labels(
-        settings.participants, dataset.participants(), "--participant-label"
+        settings.participants, everybody, "--participant-label", dataset.why_left_out
     )
-    filters = read_filter_file(settings.bids_filter_file) if settings.bids_filter_file else None
+    if not settings.participants:
+        for line in dataset.left_out():
+            warn(line)
     # One look at file names says what anybody has; each participant's own scans come off it.
-    contrasts = {
-        p: set().union(*dataset.contrasts_by_glob(p).values()) for p in dataset.participants()
-    }
-    _check_sessions(settings, {p: dataset.sessions(p) for p in participants})
-    plans = []
+    listings = {p: dataset.listing(p) for p in everybody}
+    filters = read_filter_file(settings.bids_filter_file) if settings.bids_filter_file else {}
+    if settings.bids_filter_file:
+        scans = (scan for listing in listings.values() for scan in listing.scans)
+        for line in check_filters(scans, filters, settings.bids_filter_file):
+            warn(line)
+    _check_sessions(settings, {p: listings[p].sessions for p in participants})
+    owners = Counter(c for listing in listings.values() for c in listing.all_contrasts)
+    plans: list[SessionPlan] = []
     for participant in participants:
-        elsewhere = set().union(*(c for p, c in contrasts.items() if p != participant))
-        found, notes = dataset.scans(participant, settings.sessions or None, filters)
-        chosen, choices = choose_scans(found)
-        sessions = [s for s in _or_none(dataset.sessions(participant)) if _wanted(s, settings)]
-        sessions += [s for s in chosen if s not in sessions]
-        for session in sessions:
-            plan = plan_session(
-                participant,
-                session,
-                chosen.get(session, {}),
-                elsewhere,
-                request,
-                preproc_only=settings.mode == "preproc-only",
-                prepare_complete=settings.export is not None,
+        listing = listings[participant]
+        elsewhere = {c for c, count in owners.items() if count > (c in listing.all_contrasts)}
+        unread = dataset.unread(listing)
+        if not settings.participants and not listing.scans and only_ignored(unread):
+            warn(f"sub-{participant}/ is left out: .bidsignore leaves out all of its scans")
+            continue
+        mine = _plan_listing(listing, unread, elsewhere, settings, request, roots, filters)
+        plans += [_without_empty_sessions(plan, mine) for plan in mine]
+    return plans
+
+
+def _plan_listing(
+    listing: Listing,
+    unread: Sequence[Unread],
+    elsewhere: Collection[str],
+    settings: Settings,
+    request: Request,
+    roots: Roots,
+    filters: Filters,
+) -> list[SessionPlan]:
+    """Plan the sessions of one participant."""
+    from colapipe.bids.derivatives import find_derivatives
+    from colapipe.bids.filters import apply_filters, say_removed
+    from colapipe.bids.reader import choose_scans
+    from colapipe.bids.unread import MOST_NAMED, at_most, say_unread
+
+    sessions = [s for s in listing.contrasts() if _wanted(s, settings)]
+    plans = []
+    for session in sessions:
+        kept, removed = apply_filters([s for s in listing.scans if s.session == session], filters)
+        chosen, choices = choose_scans(kept)
+        removals, warnings = say_removed(removed, kept, filters)
+        here = [one for one in unread if one.session == session]
+        if None not in sessions:
+            here += [one for one in unread if one.session is None]
+        reasons = [*(one.message for one in warnings), *(one.sentence for one in here)]
+        plan = plan_session(
+            listing.participant,
+            session,
+            chosen.get(session, {}),
+            elsewhere,
+            request,
+            preproc_only=settings.mode == "preproc-only",
+            prepare_complete=settings.export is not None,
+            unread=reasons[:3],
+        )
+        notes, more = say_unread(here, plan.scans, [target.contrast for target in plan.targets])
+        if not plan.scans:  # the error has said the first of them
+            notes, warnings, more = at_most(MOST_NAMED, reasons[3:], "files are not read"), [], []
+        derivatives = find_derivatives(roots, listing.participant, session)
+        lesion, lesion_notes = place_lesion(derivatives, plan.scans)
+        plans.append(
+            replace(
+                plan,
+                derivatives=derivatives,
+                lesion=lesion,
+                notes=(
+                    *notes,
+                    *removals,
+                    *choices,
+                    *derivatives.notes,
+                    *lesion_notes,
+                    *plan.notes,
+                ),
+                warnings=(*warnings, *more),
             )
-            derivatives = find_derivatives(roots, participant, session)
-            lesion, lesion_notes = place_lesion(derivatives, plan.scans)
-            mine = _of_session([*notes, *choices], session, sessions)
-            plans.append(
-                replace(
-                    plan,
-                    derivatives=derivatives,
-                    lesion=lesion,
-                    notes=(*mine, *derivatives.notes, *lesion_notes, *plan.notes),
-                )
-            )
-    return [_without_empty_sessions(plan, plans) for plan in plans]
+        )
+        # What belongs to no session is named with the first one, and warned of with each.
+        unread = [one for one in unread if one.session is not None or one.is_scan]
+    return plans
 
 
 def plan_session(
@@ -360,10 +443,12 @@ def plan_session(
     *,
     preproc_only: bool = False,
     prepare_complete: bool = False,
+    unread: Sequence[str] = (),
 ) -> SessionPlan:
     """Plan one session from its scans; headers are read, voxels are not.
 
     With ``prepare_complete``, a session that lacks nothing is preprocessed: it is to be exported.
+    ``unread`` says in words what lies there and is no scan, for a session that has none.
     """
     from colapipe.anatomy.images import check_header
     from colapipe.errors import InputFileError
@@ -380,11 +465,12 @@ def plan_session(
     if broken:
         return replace(plan, errors=tuple(broken))
     if not scans:
+        there = "; ".join(unread)
         return replace(
             plan,
             errors=(
                 f"{plan.label}: no scan was found; expected at least one of {', '.join(CONTRASTS)} "
-                "in anat/. Check the names of the files, or leave this one out.",
+                f"in anat/. {there or 'Check the names of the files, or leave this one out.'}",
             ),
         )
     if preproc_only:
@@ -524,13 +610,18 @@ def plan_prepared_session(
     )
 
 
-def select_labels(wanted: Sequence[str], known: Sequence[str], option: str) -> list[str]:
+def select_labels(
+    wanted: Sequence[str],
+    known: Sequence[str],
+    option: str,
+    why_unknown: Callable[[str], str | None] = lambda label: None,
+) -> list[str]:
     """Return the labels that were asked for, or all.
 
     Raises
     ------
     UsageError
-        If one is unknown; the message names those that come near.
+        If one is unknown; the message says why, or names those that come near.
     """
     from difflib import get_close_matches
 
@@ -538,6 +629,9 @@ def select_labels(wanted: Sequence[str], known: Sequence[str], option: str) -> l
 
     for label in wanted:
         if label not in known:
+            reason = why_unknown(label)
+            if reason:
+                raise UsageError(f"{option} {label}: {reason}")
             near = get_close_matches(label, known, n=3, cutoff=0.4)
             some = ", ".join(known[:5]) + (" ..." if len(known) > 5 else "")
             hint = f"Did you mean {' or '.join(near)}?" if near else f"Known are: {some or 'none'}."
@@ -557,14 +651,6 @@ def _or_none(sessions: Sequence[str]) -> list[str | None]:
 
 def _wanted(session: str | None, settings: Settings) -> bool:
     return not settings.sessions or session in settings.sessions
-
-
-def _of_session(
-    notes: Sequence[str], session: str | None, sessions: Sequence[str | None]
-) -> list[str]:
-    """Return the notes about one session: those that name its files, or no session at all."""
-    others = [f"_ses-{s}_" for s in sessions if s and s != session]
-    return [note for note in notes if not any(other in note for other in others)]
 
 
 def _without_empty_sessions(plan: SessionPlan, plans: Sequence[SessionPlan]) -> SessionPlan:

@@ -45,6 +45,17 @@ def plan(root: Path, request: Request | None = None, **settings: object) -> dict
     return {p.label: p for p in plan_run(run, request or Request())}
 
 
+def everything_said(planned) -> list[str]:
+    """Return notes, warnings and errors of a session."""
+    return [*planned.notes, *(one.message for one in planned.warnings), *planned.errors]
+
+
+def write_filter(root: Path, filters: object) -> Path:
+    path = root.parent / "filter.json"
+    path.write_text(json.dumps(filters))
+    return path
+
+
 @pytest.mark.parametrize(
     ("available", "target", "expected"),
     [
@@ -195,3 +206,161 @@ def test_a_session_without_scans_is_a_note_where_another_has_some(tmp_path):
 def test_an_empty_dataset_is_refused(tmp_path):
     with pytest.raises(DatasetError, match="empty"):
         plan(make_dataset(tmp_path / "raw", {}))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "t2w.nii",
+        "T2Weighted.nii.gz",
+        "T2w.nii.gZ",
+        "T2w.mnc",
+        "acq-hi_res_T2w.nii.gz",
+        "desc-sharp_T2w.nii.gz",
+    ],
+)
+def test_a_file_that_looks_like_the_target_is_a_warning_before_it_is_made(tmp_path, name):
+    root = make_dataset(tmp_path / "raw", {"01": ["T1w", "T2w"], "02": ["T1w"]})
+    (root / "sub-02" / "anat" / f"sub-02_{name}").touch()
+    planned = plan(root)["sub-02"]
+    assert [target.contrast for target in planned.targets] == ["T2w"]
+    (warning,) = planned.warnings
+    assert warning.contrast == "T2w" and f"sub-02/anat/sub-02_{name}" in warning.message
+    assert sum(name in said for said in everything_said(planned)) == 1
+    # Where nothing is made up, it is a note.
+    others = {
+        "preproc-only": plan(root, mode="preproc-only"),
+        "other target": plan(root, Request(targets=("FLAIR",))),
+    }
+    for plans in others.values():
+        assert plans["sub-02"].warnings == ()
+        assert sum(name in note for note in plans["sub-02"].notes) == 1
+    assert not any("sub-02_" in said for said in everything_said(plan(root)["sub-01"]))
+
+
+def test_a_misnamed_scan_of_another_session_does_not_warn_of_this_one(tmp_path):
+    root = make_dataset(
+        tmp_path / "raw", {"01": ["T1w", "T2w"], "02/a": ["T1w"], "02/b": ["T1w", "t2w"]}
+    )
+    (root / "sub-02" / "ses_c" / "anat").mkdir(parents=True)
+    (root / "sub-02" / "ses_c" / "anat" / "sub-02_ses_c_T2w.nii.gz").touch()
+    plans = plan(root)
+    assert plans["sub-02/ses-a"].warnings == ()
+    assert [one.contrast for one in plans["sub-02/ses-b"].warnings] == ["T2w"]
+    said = [text for planned in plans.values() for text in everything_said(planned)]
+    assert sum("ses_c/" in text for text in said) == 1
+
+
+def test_a_file_of_no_session_is_named_once_and_warned_of_in_each(tmp_path):
+    root = make_dataset(
+        tmp_path / "raw", {"01": ["T1w", "T2w"], "02/a": ["T1w"], "02/b": ["T1w", "T2w"]}
+    )
+    (root / "sub-02" / "sub-02_T2w.nii.gz").touch()
+    (root / "sub-02" / "anat").mkdir()
+    (root / "sub-02" / "anat" / "sub-02_T2starw.nii.gz").touch()
+    plans = plan(root)
+    assert [one.contrast for one in plans["sub-02/ses-a"].warnings] == ["T2w"]
+    assert plans["sub-02/ses-b"].warnings == ()
+
+
+def test_no_scan_at_all_is_an_error_that_names_what_is_nearly_right(tmp_path):
+    root = make_dataset(tmp_path / "raw", {"01": ["T1w", "T2w"], "02": ["T1", "acq-x_flair"]})
+    planned = plan(root)["sub-02"]
+    (error,) = planned.errors
+    for word in ("no scan was found", "sub-02_T1.nii.gz", "sub-02_acq-x_FLAIR.nii.gz"):
+        assert word in error
+    assert planned.notes == () and planned.warnings == ()
+
+
+def test_an_image_in_a_template_space_is_never_a_source(tmp_path):
+    root = make_dataset(
+        tmp_path / "raw", {"01": ["T1w", "T2w"], "02": ["space-MNI_T1w", "FLAIR", "res-2_T2w"]}
+    )
+    planned = plan(root, Request(targets=("PDw",)))["sub-02"]
+    assert list(planned.scans) == ["FLAIR"]
+    assert any("space-MNI_T1w" in note for note in planned.notes)
+    assert any("res-2_T2w" in note for note in planned.notes)
+
+
+def test_a_filter_that_matches_nothing_anywhere_is_refused(tmp_path):
+    root = make_dataset(tmp_path / "raw", {"01": ["rec-norm_T2w", "T1w"], "02": ["rec-norm_T2w"]})
+    path = write_filter(root, {"T2w": {"reconstruction": "NORM"}})
+    with pytest.raises(UsageError, match="none of the 2 T2w") as caught:
+        plan(root, bids_filter_file=path)
+    assert "did you mean norm?" in str(caught.value)
+
+
+def test_a_filter_that_leaves_one_participant_nothing_is_a_warning_there(tmp_path):
+    root = make_dataset(
+        tmp_path / "raw", {"01": ["rec-a_T1w", "T2w"], "02": ["T1w", "rec-b_T1w", "T2w"]}
+    )
+    path = write_filter(root, {"T1w": {"reconstruction": "a"}})
+    plans = plan(root, bids_filter_file=path)
+    assert plans["sub-01"].warnings == ()
+    (warning,) = plans["sub-02"].warnings
+    assert warning.contrast == "T1w" and "sub-02_rec-b_T1w.nii.gz" in warning.message
+    # The scan may be somebody else's business, and the filter theirs.
+    assert plan(root, bids_filter_file=path, participants=("02",))["sub-02"].warnings
+
+
+def test_folders_of_forbidden_labels_are_said_once_for_the_dataset(tmp_path):
+    root = make_dataset(tmp_path / "raw", {"01": ["T1w"], "A_2": ["T1w"], "b-3/x": ["T1w"]})
+    said: list[str] = []
+    settings = Settings(root, tmp_path / "out")
+    assert [p.participant for p in plan_run(settings, Request(), said.append)] == ["01"]
+    assert [line.partition("/")[0] for line in said] == ["sub-A_2", "sub-b-3"]
+    with pytest.raises(UsageError, match="letters, digits"):
+        plan(root, participants=("A_2",))
+    # Whoever asks for somebody is not told of others.
+    said.clear()
+    plan_run(Settings(root, tmp_path / "out", participants=("01",)), Request(), said.append)
+    assert said == []
+
+
+@pytest.mark.parametrize("line", ["sub-02/", "sub-02", "sub-02/**", "sub-02/*/*.nii.gz"])
+def test_a_participant_of_bidsignore_is_left_out_with_a_word(tmp_path, line):
+    root = make_dataset(tmp_path / "raw", {"01": ["T1w"], "02": ["T1w", "T2w"]})
+    (root / ".bidsignore").write_text(f"{line}\n")
+    said: list[str] = []
+    (planned,) = plan_run(Settings(root, tmp_path / "out"), Request(), said.append)
+    # What is ignored is nobody's, so nobody lacks it.
+    assert planned.participant == "01" and planned.targets == ()
+    assert len(said) == 1 and "sub-02/" in said[0] and ".bidsignore" in said[0]
+
+
+def test_a_scan_of_bidsignore_is_left_out_with_a_word(tmp_path):
+    root = make_dataset(tmp_path / "raw", {"01": ["T1w", "T2w"], "02": ["T1w", "run-1_T2w"]})
+    (root / ".bidsignore").write_text("*_run-1_*\n")
+    planned = plan(root)["sub-02"]
+    assert [target.contrast for target in planned.targets] == ["T2w"]
+    assert any("sub-02_run-1_T2w" in note and ".bidsignore" in note for note in planned.notes)
+
+
+def test_what_nobody_has_can_be_asked_for_and_the_plan_says_how(tmp_path):
+    root = make_dataset(tmp_path / "raw", {"01": ["T1w", "FLAIR"]})
+    nothing, note = plan(root)["sub-01"].notes
+    assert "nothing to synthesise" in nothing
+    assert "--target T2w" in note and "T1w, FLAIR" in note
+    # Not where the model cannot make it, and not for what only a request can mean.
+    for request in (
+        Request(model_contrasts=("T1w", "FLAIR")),
+        Request(min_sources=3),
+        Request(model_contrasts=("T1w", "FLAIR", "T1ce", "PDw")),
+    ):
+        assert plan(root, request)["sub-01"].notes == (nothing,)
+
+
+def test_what_nobody_has_is_told_beside_what_only_a_request_can_mean(tmp_path):
+    root = make_dataset(tmp_path / "raw", {"01": ["T1w"], "02": ["T1w", "PDw"]})
+    notes = plan(root)["sub-01"].notes
+    assert any("PDw is missing" in note for note in notes)
+    assert any("--target T2w" in note for note in notes)
+
+
+def test_what_only_another_session_of_the_same_participant_has_is_not_made(tmp_path):
+    root = make_dataset(
+        tmp_path / "raw", {"01/a": ["T1w", "T2w"], "01/b": ["T1w"], "02": ["T1w"]}
+    )
+    plans = plan(root)
+    assert plans["sub-01/ses-b"].targets == ()
+    assert [target.contrast for target in plans["sub-02"].targets] == ["T2w"]

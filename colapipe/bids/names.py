@@ -24,6 +24,9 @@ IMAGE_EXTENSIONS = (".nii.gz", ".nii")
 SYNTHETIC_DESCRIPTIONS = ("synth", "synthstd")
 """The values of ``desc-`` that mark a synthesised image and its standard deviation."""
 
+PROCESSED = ("space", "res", "den", "desc", "label", "seg", "atlas")
+"""Entities that BIDS keeps for what was made from scans; no scan has them."""
+
 _CONTRAST_AGENT = "gadolinium"
 _SUFFIX_OF = {contrast: "T1w" if contrast == "T1ce" else contrast for contrast in CONTRASTS}
 _SEGMENT = re.compile(r"([a-zA-Z0-9]+)-([a-zA-Z0-9+]+)")
@@ -129,6 +132,47 @@ def why_not_a_contrast(entities: Mapping[str, str], suffix: str) -> str | None:
     if entities.get("desc") in SYNTHETIC_DESCRIPTIONS:
         return f"desc-{entities['desc']} is synthesised, not acquired"
     return None
+
+
+def why_not_acquired(entities: Mapping[str, str]) -> str | None:
+    """Say in words by which entities an image was made from a scan; None if it may be one.
+
+    Examples
+    --------
+    >>> why_not_acquired({"sub": "01", "space": "MNI152Lin", "desc": "preproc"})
+    'space-MNI152Lin and desc-preproc mark a processed image, not a scan'
+    """
+    marks = [f"{key}-{entities[key]}" for key in PROCESSED if key in entities]
+    verb = "mark" if len(marks) > 1 else "marks"
+    return f"{' and '.join(marks)} {verb} a processed image, not a scan" if marks else None
+
+
+def scan_name(participant: str, session: str | None, contrast: str, *between: str) -> str:
+    """Return the name that BIDS gives to a scan, without its extension.
+
+    Parameters
+    ----------
+    participant, session : str, str or None
+    contrast : str
+        One of ``CONTRASTS``.
+    between : str
+        Other entities, such as ``acq-hires``.
+
+    Examples
+    --------
+    >>> scan_name("01", None, "T1ce", "run-2")
+    'sub-01_ce-gadolinium_run-2_T1w'
+    """
+    agent = contrast == "T1ce" and not any(entity.startswith("ce-") for entity in between)
+    return "_".join(
+        [
+            f"sub-{participant}",
+            *([f"ses-{session}"] if session else []),
+            *([f"ce-{_CONTRAST_AGENT}"] if agent else []),
+            *between,
+            _SUFFIX_OF[contrast],
+        ]
+    )
 
 
 def derivative_path(

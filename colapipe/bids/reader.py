@@ -1,8 +1,7 @@
 """Read a raw BIDS dataset: who is in it, which contrasts they have, and which scan to use.
 
-File names are read with one look into each ``anat`` folder, a few milliseconds per participant.
-pybids is asked only where a ``--bids-filter-file`` narrows the scans down, with an index of that
-one participant (0.4 s; a full index of 1,000 participants takes 8 s and more).
+File names are read with one look into each folder of a participant, a session and ``anat``, less
+than a millisecond per participant; no file is opened, and none is asked for its size or kind.
 """
 
 from __future__ import annotations
@@ -16,20 +15,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from colapipe.bids.filters import known_entities
+from colapipe.bids.ignore import BidsIgnore, read_bidsignore
+from colapipe.bids.left_out import left_out, why_left_out
 from colapipe.bids.names import (
     IMAGE_EXTENSIONS,
     Entities,
     contrast_of,
     parse_name,
-    why_not_a_contrast,
+    why_not_acquired,
 )
+from colapipe.bids.unread import Entry, Unread, find_unread, is_folder
 from colapipe.contrasts import CONTRASTS
 from colapipe.errors import DatasetError, UsageError
 
 DESCRIPTION = "dataset_description.json"
 
-Filters = Mapping[str, Mapping[str, Any]]
-"""Per contrast, the values that entities must have: ``{"T1w": {"acquisition": None}}``."""
+_SESSION = re.compile(r"ses-[a-zA-Z0-9+]+")
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,42 @@ class Scan:
 
 
 @dataclass(frozen=True)
+class Listing:
+    """What lies in a participant's folders.
+
+    Parameters
+    ----------
+    participant : str
+    sessions : tuple of str
+        Labels of the sessions, sorted; empty if there are none.
+    scans : tuple of Scan
+        Sorted by session, contrast and name.
+    others : tuple of Entry
+        Files and folders that are not read.
+    """
+
+    participant: str
+    sessions: tuple[str, ...] = ()
+    scans: tuple[Scan, ...] = ()
+    others: tuple[Entry, ...] = ()
+
+    @property
+    def all_contrasts(self) -> set[str]:
+        """The contrasts of all sessions together."""
+        return {scan.contrast for scan in self.scans}
+
+    def contrasts(self) -> dict[str | None, set[str]]:
+        """Return which contrasts each session has, empty where it has none.
+
+        The key is None for scans outside of sessions, and for a participant who has nothing.
+        """
+        found: dict[str | None, set[str]] = {session: set() for session in self.sessions}
+        for scan in self.scans:
+            found.setdefault(scan.session, set()).add(scan.contrast)
+        return found or {None: set()}
+
+
+@dataclass(frozen=True)
 class RawDataset:
     """A raw BIDS dataset that has passed `open_dataset`.
 
@@ -73,10 +111,13 @@ class RawDataset:
         Its folder, absolute.
     description : mapping
         The content of ``dataset_description.json``.
+    ignore : BidsIgnore or None
+        What its ``.bidsignore`` leaves out.
     """
 
     root: Path
     description: Mapping[str, Any] = field(default_factory=dict)
+    ignore: BidsIgnore | None = field(default=None, compare=False)
 
     @property
     def name(self) -> str:
@@ -85,123 +126,88 @@ class RawDataset:
 
     def participants(self) -> list[str]:
         """Return the labels of all participants that have a folder, sorted."""
-        return labels_in(self.root, "sub")
+        labels = labels_in(self.root, "sub")
+        return [label for label in labels if not self._ignores(f"sub-{label}/")]
 
-    def sessions(self, participant: str) -> list[str]:
-        """Return the labels of a participant's sessions, sorted; empty if there are none."""
-        return labels_in(self.root / f"sub-{participant}", "ses")
+    def left_out(self) -> list[str]:
+        """Say which folders hold scans and are no participant's, one line each."""
+        return left_out(self.root, self.ignore)
 
-    def contrasts_by_glob(self, participant: str) -> dict[str | None, set[str]]:
-        """Return which contrasts each session has, from file names alone.
+    def why_left_out(self, label: str) -> str | None:
+        """Say why somebody is not among the participants; None if nothing is known of them."""
+        return why_left_out(self.root, label, self.ignore)
 
-        Filters are not applied: this is the cheap question that is asked about every participant.
+    def listing(self, participant: str) -> Listing:
+        """Return what lies in a participant's folders, from names alone.
 
-        Returns
-        -------
-        dict
-            Session label to contrasts, empty where a session has none. The key is None for a
-            participant without sessions.
-        """
-        found: dict[str | None, set[str]] = {
-            session: set() for session in self.sessions(participant)
-        }
-        for session, _, contrast, _ in self._images(participant):
-            found.setdefault(session, set())
-            if contrast is not None:
-                found[session].add(contrast)
-        return found or {None: set()}
-
-    def scans(
-        self,
-        participant: str,
-        session_filter: Sequence[str] | None = None,
-        filters: Filters | None = None,
-    ) -> tuple[list[Scan], list[str]]:
-        """Return the scans of one participant, and what was left out.
-
-        Parameters
-        ----------
-        participant : str
-        session_filter : sequence of str or None
-            Labels of the sessions that count; None or empty means all.
-        filters : mapping or None
-            What `read_filter_file` returns. A filter narrows the scans of its contrast down; it
-            never adds one.
-
-        Returns
-        -------
-        scans : list of Scan
-            Sorted by session, contrast and name.
-        notes : list of str
-            In words: images that are skipped and why, and what each filter removed.
+        Raises
+        ------
+        DatasetError
+            If a folder may not be read.
         """
         scans: list[Scan] = []
-        notes: list[str] = []
-        for session, path, contrast, reason in self._images(participant):
-            if session_filter and session not in session_filter:
+        others: list[Entry] = []
+        folders: dict[str | None, str] = {None: f"sub-{participant}"}
+        sessions = []
+        for name, isdir in _names(self.root / folders[None]):
+            entry = Entry(None, folders[None], name, isdir)
+            if isdir and _SESSION.fullmatch(name) and not self._ignores(entry.relative):
+                sessions.append(name.removeprefix("ses-"))
+                folders[sessions[-1]] = entry.relative.rstrip("/")
+            elif name != "anat":
+                others.append(entry)
+        for session, folder in folders.items():
+            if session is not None:
+                others += [
+                    Entry(session, folder, name, isdir)
+                    for name, isdir in _names(self.root / folder)
+                    if name != "anat"
+                ]
+            anat = f"{folder}/anat"
+            if self._ignores(f"{anat}/"):
+                others.append(Entry(session, folder, "anat", is_folder=True))
                 continue
-            if contrast is None:
-                if reason:
-                    notes.append(f"{path.name} is skipped: {reason}")
-                continue
-            relative = path.relative_to(self.root).as_posix()
-            entities = dict(parse_name(path.name).values)
-            scans.append(Scan(path, relative, contrast, participant, session, entities))
-        if filters:
-            scans, removed = self._filtered(participant, scans, filters)
-            notes += removed
+            for name, isdir in _names(self.root / anat):
+                entry = Entry(session, anat, name, isdir)
+                scan = None if isdir else self._scan(entry, participant)
+                if scan is not None:
+                    scans.append(scan)
+                elif not name.endswith(".json"):
+                    others.append(entry)
         order = {contrast: rank for rank, contrast in enumerate(CONTRASTS)}
         scans.sort(key=lambda scan: (scan.session or "", order[scan.contrast], scan.name))
-        return scans, notes
+        return Listing(participant, tuple(sessions), tuple(scans), tuple(others))
 
-    def _images(
-        self, participant: str
-    ) -> Iterator[tuple[str | None, Path, str | None, str | None]]:
-        """Yield session, path, contrast, and the reason if an image of interest has none."""
-        folder = self.root / f"sub-{participant}"
-        for session in (None, *self.sessions(participant)):
-            anat = (folder / f"ses-{session}" if session else folder) / "anat"
-            for name in _image_names(anat):
-                contrast, reason = _classify(name, participant, session)
-                yield session, anat / name, contrast, reason
-
-    def _filtered(
-        self, participant: str, scans: list[Scan], filters: Filters
-    ) -> tuple[list[Scan], list[str]]:
-        """Keep the scans that pass the filter of their contrast, and say what was removed."""
-        layout = self._index(participant)
-        notes = []
-        for contrast, query in filters.items():
-            # A name is unique within a participant; how pybids spells the folder does not matter.
-            kept = {
-                Path(path).name
-                for path in layout.get(
-                    return_type="filename",
-                    invalid_filters="allow",
-                    **{entity: _query_value(value) for entity, value in query.items()},
-                )
-            }
-            removed = [s for s in scans if s.contrast == contrast and s.name not in kept]
-            if removed:
-                names = ", ".join(scan.name for scan in removed)
-                notes.append(f"the filter {json.dumps({contrast: dict(query)})} removed {names}")
-                scans = [scan for scan in scans if scan not in removed]
-        return scans, notes
-
-    def _index(self, participant: str) -> Any:
-        """Return a pybids layout of one participant's ``anat`` folders, without metadata."""
-        from bids.layout import BIDSLayout, BIDSLayoutIndexer
-
-        anat = r"anat(?:/|$)"
-        indexer = BIDSLayoutIndexer(
-            validate=False,
-            index_metadata=False,
-            ignore=[
-                re.compile(rf"^/(?!sub-{re.escape(participant)}(?:/|$))"),
-                re.compile(rf"^/[^/]+/(?!{anat}|ses-[^/]+(?:$|/{anat}))"),
-            ],
+    def unread(self, listing: Listing) -> list[Unread]:
+        """Say which files of a participant look like scans and are not read."""
+        names = {scan.name for scan in listing.scans}
+        return find_unread(
+            self.root, listing.participant, listing.sessions, listing.others, names, self.ignore
         )
-        return BIDSLayout(self.root, validate=False, config=["bids"], indexer=indexer)
+
+    def _scan(self, entry: Entry, participant: str) -> Scan | None:
+        """Return a file as a scan; None if its name is not that of one."""
+        if not entry.name.endswith(IMAGE_EXTENSIONS):
+            return None
+        try:
+            parsed = parse_name(entry.name)
+        except ValueError:
+            return None
+        contrast = contrast_of(parsed.values, parsed.suffix)
+        if (
+            contrast is None
+            or parsed.extension not in IMAGE_EXTENSIONS
+            or why_not_acquired(parsed.values) is not None
+            or (parsed.get("sub"), parsed.get("ses")) != (participant, entry.session)
+            or self._ignores(entry.relative)
+        ):
+            return None
+        path = self.root / entry.relative
+        values = dict(parsed.values)
+        return Scan(path, entry.relative, contrast, participant, entry.session, values)
+
+    def _ignores(self, relative: str) -> bool:
+        return self.ignore is not None and self.ignore.line_for(relative) is not None
 
 
 def open_dataset(bids_dir: Path, *, need_participants: bool = True) -> RawDataset:
@@ -226,13 +232,42 @@ def open_dataset(bids_dir: Path, *, need_participants: bool = True) -> RawDatase
             "expected the folder of a BIDS dataset. Check the first argument."
         )
     description = _description(root)
-    dataset = RawDataset(root, description)
-    if need_participants and not dataset.participants():
+    if not need_participants:
+        return RawDataset(root, description)
+    _refuse_derivatives(root, description)
+    dataset = RawDataset(root, description, read_bidsignore(root))
+    if not dataset.participants():
+        near = "".join(f"\n{line}" for line in dataset.left_out())
         raise DatasetError(
             f"{root}: the dataset is empty: no sub-* folder was found; expected one folder for "
             "each participant, as in sub-01/anat/sub-01_T1w.nii.gz. Check the first argument."
+            f"{near}"
         )
     return dataset
+
+
+def _refuse_derivatives(root: Path, description: Mapping[str, Any]) -> None:
+    """Refuse a dataset that says that it was made from another one.
+
+    ``PipelineDescription`` is what fMRIPrep wrote before BIDS had ``DatasetType``.
+    """
+    kind = description.get("DatasetType", "")
+    if str(kind).lower() != "derivative" and (kind or "PipelineDescription" not in description):
+        return
+    makers = description.get("GeneratedBy") or [description.get("PipelineDescription")]
+    names = [
+        str(maker["Name"])
+        for maker in (makers if isinstance(makers, list) else [])
+        if isinstance(maker, dict) and maker.get("Name")
+    ]
+    raise DatasetError(
+        f"{root / DESCRIPTION}: the dataset is a derivative"
+        f"{', made by ' + ', '.join(names) if names else ''}; expected a raw dataset, with scans "
+        "as they were acquired. Give the raw dataset that it was made from. What was made from it "
+        "before can be given with --derivatives, and what colapipe prepared is taken up with "
+        '--synth-only. If these are acquired scans all the same, defaced for example, write '
+        '"DatasetType": "raw" into that file.'
+    )
 
 
 def _description(root: Path) -> dict[str, Any]:
@@ -282,15 +317,14 @@ def _folders(folder: Path, start: str = "") -> list[Path]:
         ) from err
 
 
-def _image_names(anat: Path) -> list[str]:
-    """Return the image files of a folder, sorted; dangling links of git-annex count as files."""
+def _names(anat: Path) -> list[tuple[str, bool]]:
+    """Return the names in a folder, sorted, and whether each is a folder.
+
+    Hidden files are passed over. Links of git-annex count as files, whether they dangle or not.
+    """
     try:
         with os.scandir(anat) as entries:
-            return sorted(
-                e.name
-                for e in entries
-                if e.name.endswith(IMAGE_EXTENSIONS) and not e.name.startswith(".")
-            )
+            return sorted((e.name, is_folder(e)) for e in entries if not e.name.startswith("."))
     except (FileNotFoundError, NotADirectoryError):
         return []
     except PermissionError as err:
@@ -298,26 +332,6 @@ def _image_names(anat: Path) -> list[str]:
             f"{anat}: cannot be read ({err.strerror}); expected a folder that you may read. "
             "Ask its owner for the right to read it."
         ) from err
-
-
-def _classify(name: str, participant: str, session: str | None) -> tuple[str | None, str | None]:
-    """Return the contrast of an image, or the reason why it is skipped.
-
-    Images of suffixes that this app has no use for (T2starw, UNIT1, ...) are passed over without
-    a reason: naming them would only make noise.
-    """
-    try:
-        parsed = parse_name(name)
-    except ValueError:
-        return None, "its name is not a BIDS name"
-    contrast = contrast_of(parsed.values, parsed.suffix)
-    if contrast is None:
-        if contrast_of({}, parsed.suffix) is None:
-            return None, None
-        return None, why_not_a_contrast(parsed.values, parsed.suffix)
-    if parsed.get("sub") != participant or parsed.get("ses") != session:
-        return None, "its name does not belong to the folder it is in"
-    return contrast, None
 
 
 def choose_scan(scans: Sequence[Scan]) -> tuple[Scan, str | None]:
@@ -444,7 +458,7 @@ def read_filter_file(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _check_query(option: str, contrast: str, query: Mapping[str, Any]) -> None:
-    entities = _known_entities() if query else ()
+    entities = known_entities() if query else ()
     for entity, value in query.items():
         if entity not in entities:
             raise UsageError(
@@ -462,27 +476,9 @@ def _check_query(option: str, contrast: str, query: Mapping[str, Any]) -> None:
             )
 
 
-def _known_entities() -> tuple[str, ...]:
-    """Return the names of the entities that pybids reads from raw file names."""
-    from bids.layout import Config
-
-    return tuple(Config.load("bids").entities)
-
-
 def _near(word: str, words: Iterable[str]) -> str:
     match = difflib.get_close_matches(word, list(words), n=1)
     return f" (did you mean {match[0]}?)" if match else ""
-
-
-def _query_value(value: Any) -> Any:
-    """Return a filter's value as pybids wants it."""
-    from bids.layout import Query
-
-    if isinstance(value, list):
-        return [_query_value(item) for item in value]
-    if value is None:
-        return Query.NONE
-    return Query.ANY if value == "*" else value
 
 
 def read_json(path: Path) -> tuple[dict[str, Any], str | None]:

@@ -91,18 +91,19 @@ def run(settings: Settings) -> int:
         check_export_folder(settings.export, settings.bids_dir, settings.out_dir)
     if settings.slurm is None and settings.use_plugin is None:  # with them, it is a job's device
         check_device(settings.device)
-    plans = plan_run(settings, make_request(settings, model))
+    about_dataset: list[str] = []
+    plans = plan_run(settings, make_request(settings, model), about_dataset.append)
     screen = Screen(settings.verbosity)
     finished = FinishedParticipants(settings, tools.engine, tools.engine_version, model)
     unfinished, done = find_unfinished(plans, finished)
     if settings.dry_run:
-        screen.plan(plans, tools.engine, model)
+        screen.plan(plans, tools.engine, model, about_dataset)
         _say_what_would_run(settings, tools, plans, unfinished, done, screen)
         return 0
     if settings.slurm is not None:
         from colapipe.slurm.submit import submit_run
 
-        screen.plan(plans, tools.engine, model)
+        screen.plan(plans, tools.engine, model, about_dataset)
         code = submit_run(settings, list(unfinished), screen.say)
         return code or int(any(plan.errors for plan in plans))
 
@@ -110,7 +111,7 @@ def run(settings: Settings) -> int:
     log_dir = prepare_output(settings)
     screen.log_to(log_dir / "colapipe.log")
     screen.say(f"colapipe {__version__}: {shlex.join(sys.argv[1:])}", log_only=True)
-    screen.plan(plans, tools.engine, model)
+    screen.plan(plans, tools.engine, model, about_dataset)
     warnings = [] if settings.mode == "synth-only" else check_dataset(settings, screen)
     warnings += write_dataset_description(
         settings.out_dir,

@@ -38,6 +38,8 @@ class Screen:
         self._logger = logging.getLogger("colapipe")
         self._logger.setLevel(logging.DEBUG)
         self._logger.propagate = False
+        # Without any handler, logging would print warnings itself, beside the console.
+        self._logger.addHandler(logging.NullHandler())
 
     def log_to(self, path: Path) -> None:
         """Write everything that is said from now on to a file, too."""
@@ -60,7 +62,13 @@ class Screen:
         self._logger.warning("%s", text)
         self.console.print(f"[yellow]warning:[/] {escape(text)}")
 
-    def plan(self, plans: Sequence[SessionPlan], engine: str, model: ModelInfo | None) -> None:
+    def plan(
+        self,
+        plans: Sequence[SessionPlan],
+        engine: str,
+        model: ModelInfo | None,
+        about_dataset: Sequence[str] = (),
+    ) -> None:
         """Print the plan as a table, with all notes and problems below it."""
         name = f"{model.name} (sha256 {model.sha256[:12]})" if model else "none"
         self.say(f"engine: {engine}; model: {name}")
@@ -74,6 +82,8 @@ class Screen:
                 table.add_row(*(escape(cell) for cell in row))
                 self._logger.info("plan: %s", " | ".join(row))
         self.console.print(table)
+        for line in about_dataset:
+            self.warn(line)
         for plan in plans:
             for note in plan.notes:
                 self.say(f"{plan.label}: {note}")

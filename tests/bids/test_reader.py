@@ -55,8 +55,8 @@ def scan(name: str, contrast: str = "T1w") -> Scan:
 
 def test_participants_and_sessions_come_from_folders(dataset: RawDataset) -> None:
     assert dataset.participants() == ["01", "010", "02"]
-    assert dataset.sessions("01") == ["a", "b"]
-    assert dataset.sessions("02") == []
+    assert dataset.listing("01").sessions == ("a", "b")
+    assert dataset.listing("02").sessions == ()
 
 
 def test_labels_are_read_from_folders_and_not_from_files(make_tree: MakeTree) -> None:
@@ -66,18 +66,18 @@ def test_labels_are_read_from_folders_and_not_from_files(make_tree: MakeTree) ->
 
 
 def test_contrasts_are_told_from_names_alone(dataset: RawDataset) -> None:
-    assert dataset.contrasts_by_glob("01") == {"a": {"T1w", "T1ce", "FLAIR"}, "b": {"T2w"}}
-    assert dataset.contrasts_by_glob("02") == {None: {"PDw"}}
-    assert dataset.contrasts_by_glob("nobody") == {None: set()}
+    assert dataset.listing("01").contrasts() == {"a": {"T1w", "T1ce", "FLAIR"}, "b": {"T2w"}}
+    assert dataset.listing("02").contrasts() == {None: {"PDw"}}
+    assert dataset.listing("nobody").contrasts() == {None: set()}
 
 
 def test_a_session_without_images_is_still_a_session(make_tree: MakeTree) -> None:
     root = make_tree({"sub-01/ses-1/func/x": None, "sub-01/ses-2/anat/sub-01_ses-2_T2w.nii": None})
-    assert open_dataset(root).contrasts_by_glob("01") == {"1": set(), "2": {"T2w"}}
+    assert open_dataset(root).listing("01").contrasts() == {"1": set(), "2": {"T2w"}}
 
 
 def test_scans_are_found_with_their_contrast(dataset: RawDataset) -> None:
-    scans, notes = dataset.scans("01")
+    scans = dataset.listing("01").scans
     assert [(s.session, s.contrast) for s in scans] == [
         ("a", "T1w"),
         ("a", "T1w"),
@@ -87,87 +87,48 @@ def test_scans_are_found_with_their_contrast(dataset: RawDataset) -> None:
         ("b", "T2w"),
     ]
     assert all(s.path == dataset.root / s.relative and s.path.is_file() for s in scans)
-    assert notes == [
-        "sub-01_ses-a_part-phase_T2w.nii.gz is skipped: part-phase is not a magnitude image"
-    ]
 
 
-def test_only_the_sessions_asked_for_count(dataset: RawDataset) -> None:
-    scans, notes = dataset.scans("01", ["b"])
-    assert [s.name for s in scans] == ["sub-01_ses-b_T2w.nii.gz"]
-    assert notes == []
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sub-02_T1w.nii.gz",
+        "sub-01_ses-1_T1w.nii.gz",
+        "sub-01_old_T1w.nii.gz",
+        "sub-01_T1w.old.nii.gz",
+        "sub-01_desc-synth_T1w.nii.gz",
+        "sub-01_desc-defaced_T1w.nii.gz",
+        "sub-01_space-MNI152Lin_T1w.nii.gz",
+        "sub-01_res-2_T1w.nii.gz",
+        "sub-01_part-phase_T1w.nii.gz",
+        "sub-01_t1w.nii.gz",
+        "sub-01_T1w.NII.GZ",
+    ],
+)
+def test_what_is_not_a_scan_by_its_name_is_none(make_tree: MakeTree, name: str) -> None:
+    listing = open_dataset(make_tree({f"sub-01/anat/{name}": None})).listing("01")
+    assert listing.scans == ()
+    assert [other.name for other in listing.others] == [name]
 
 
-def test_a_scan_in_the_wrong_folder_is_skipped_with_a_word(make_tree: MakeTree) -> None:
-    files = {
-        "sub-01/anat/sub-02_T1w.nii.gz": None,
-        "sub-01/anat/sub-01_ses-1_T2w.nii.gz": None,
-        "sub-01/anat/sub-01_old_T1w.nii.gz": None,
-        "sub-01/anat/sub-01_desc-synth_FLAIR.nii.gz": None,
-    }
-    scans, notes = open_dataset(make_tree(files)).scans("01")
-    assert scans == []
-    assert len(notes) == 4
-    assert sum("does not belong to the folder" in note for note in notes) == 2
-    assert any("is not a BIDS name" in note for note in notes)
-    assert any("synthesised, not acquired" in note for note in notes)
+def test_a_folder_is_no_scan(make_tree: MakeTree) -> None:
+    root = make_tree({"sub-01/anat/sub-01_T1w.nii.gz/IM0001": None})
+    assert open_dataset(root).listing("01").scans == ()
 
 
 def test_a_link_to_data_that_was_not_fetched_is_still_a_scan(make_tree: MakeTree) -> None:
     root = make_tree({"sub-01/anat/sub-01_T1w.nii.gz": None})
     (root / "sub-01/anat/sub-01_T2w.nii.gz").symlink_to("../.git/annex/objects/none")
     dataset = open_dataset(root)
-    assert dataset.contrasts_by_glob("01") == {None: {"T1w", "T2w"}}
-    kept, _ = dataset.scans("01", filters={"T2w": {"run": None}})
-    assert [s.contrast for s in kept] == ["T1w", "T2w"]
+    assert [s.contrast for s in dataset.listing("01").scans] == ["T1w", "T2w"]
 
 
 def test_scans_cross_process_borders(dataset: RawDataset) -> None:
-    scans, _ = dataset.scans("01")
+    scans = dataset.listing("01").scans
     receiver, sender = Pipe(duplex=False)
     with receiver, sender:
         sender.send(scans)
         assert receiver.recv() == scans
-
-
-@pytest.mark.parametrize(
-    ("query", "kept"),
-    [
-        ({"acquisition": None}, ["T1w"]),
-        ({"acquisition": "*"}, ["acq-hi_run-02_T1w", "acq-hi_run-10_T1w"]),
-        ({"acquisition": "hi", "run": 2}, ["acq-hi_run-02_T1w"]),
-        ({"run": "02"}, ["acq-hi_run-02_T1w"]),
-        ({"run": [10, None]}, ["T1w", "acq-hi_run-10_T1w"]),
-        ({"run": ["*", None]}, ["T1w", "acq-hi_run-02_T1w", "acq-hi_run-10_T1w"]),
-        ({"session": "b"}, []),
-        ({"suffix": "T1w", "datatype": "anat", "run": None}, ["T1w"]),
-        ({"acquisition": "none", "inv": 3}, []),
-    ],
-)
-def test_a_filter_keeps_what_it_says_and_tells_what_it_removed(
-    dataset: RawDataset, query: dict[str, Any], kept: list[str]
-) -> None:
-    scans, notes = dataset.scans("01", filters={"T1w": query})
-    names = [s.name for s in scans if s.contrast == "T1w"]
-    assert names == [f"sub-01_ses-a_{name}.nii.gz" for name in kept]
-    # Other contrasts, the enhanced T1w among them, are not touched.
-    assert [s.contrast for s in scans if s.contrast != "T1w"] == ["T1ce", "FLAIR", "T2w"]
-    removed = [note for note in notes if "removed" in note]
-    assert sum(note.count(".nii.gz") for note in removed) == 3 - len(kept)
-
-
-def test_a_filter_never_adds_a_scan(dataset: RawDataset) -> None:
-    scans, _ = dataset.scans("01", filters={"T1w": {"ceagent": "*"}})
-    assert [s for s in scans if s.contrast == "T1w"] == []
-    scans, _ = dataset.scans("01", filters={"T1ce": {"ceagent": "gd"}})
-    assert len([s for s in scans if s.contrast == "T1ce"]) == 1
-
-
-def test_the_filter_index_holds_one_participant_only(dataset: RawDataset) -> None:
-    paths = dataset._index("01").files
-    assert paths
-    assert all("/sub-01/ses-" in path and "/anat/" in path for path in paths)
-    assert not any("derivatives" in path for path in paths)
 
 
 def write(path: Path, content: Any) -> Path:
@@ -246,7 +207,7 @@ def test_scans_of_different_contrasts_are_not_a_choice() -> None:
 
 
 def test_each_session_has_one_scan_of_each_contrast(dataset: RawDataset) -> None:
-    chosen, notes = choose_scans(dataset.scans("01")[0])
+    chosen, notes = choose_scans(dataset.listing("01").scans)
     assert {session: sorted(scans) for session, scans in chosen.items()} == {
         "a": ["FLAIR", "T1ce", "T1w"],
         "b": ["T2w"],
@@ -305,6 +266,39 @@ def test_an_empty_dataset_is_refused_unless_only_its_text_is_needed(make_tree: M
     assert open_dataset(root, need_participants=False).name == "Test"
 
 
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"DatasetType": "derivative", "GeneratedBy": [{"Name": "sMRIPrep"}]},
+        {"DatasetType": "Derivative"},
+        {"PipelineDescription": {"Name": "fmriprep"}},
+    ],
+)
+def test_a_derivative_is_refused_and_what_to_do_is_said(
+    make_tree: MakeTree, about: dict[str, Any]
+) -> None:
+    description = {"Name": "x", "BIDSVersion": "1.10.0", **about}
+    root = make_tree({"sub-01/anat/sub-01_T1w.nii.gz": None}, description=description)
+    with pytest.raises(DatasetError, match="is a derivative") as caught:
+        open_dataset(root)
+    for word in ("raw dataset", "--derivatives", '"DatasetType": "raw"'):
+        assert word in str(caught.value)
+    assert open_dataset(root, need_participants=False).name == "x"
+
+
+def test_a_raw_dataset_may_say_what_converted_it(make_tree: MakeTree) -> None:
+    about = {"DatasetType": "raw", "GeneratedBy": [{"Name": "HeuDiConv"}]}
+    description = {"Name": "x", "BIDSVersion": "1.10.0", **about}
+    root = make_tree({"sub-01/anat/sub-01_T1w.nii.gz": None}, description=description)
+    assert open_dataset(root).participants() == ["01"]
+
+
+def test_a_dataset_of_forbidden_labels_is_refused_with_the_reason(make_tree: MakeTree) -> None:
+    with pytest.raises(DatasetError, match="empty") as caught:
+        open_dataset(make_tree({"sub-A_1/anat/sub-A_1_T1w.nii.gz": None}))
+    assert "sub-A_1/ holds scans" in str(caught.value) and "sub-A1" in str(caught.value)
+
+
 def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_bytes(b'\xef\xbb\xbf{"a": 1}')
@@ -341,7 +335,7 @@ def test_reading_names_needs_neither_pybids_nor_numpy(dataset: RawDataset) -> No
         "from pathlib import Path\n"
         "import colapipe.bids.dataset, colapipe.bids.derivatives, colapipe.bids.sidecars\n"
         "from colapipe.bids.reader import open_dataset\n"
-        "assert open_dataset(Path(sys.argv[1])).scans('01')[0]\n"
+        "assert open_dataset(Path(sys.argv[1])).listing('01').scans\n"
         "heavy = {'bids', 'numpy', 'nibabel', 'pandas', 'torch', 'nipype', 'scipy'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )
@@ -355,14 +349,10 @@ def test_reading_names_needs_neither_pybids_nor_numpy(dataset: RawDataset) -> No
 def test_real_scans_with_sessions_are_read(shared_data: Path) -> None:
     dataset = open_dataset(shared_data / "openms_native")
     assert dataset.participants() == ["mslong01", "mslong04"]
-    assert dataset.contrasts_by_glob("mslong01") == {
-        "01": {"T1w", "T2w", "FLAIR"},
-        "02": {"T1w", "T2w", "FLAIR"},
-    }
-    scans, notes = dataset.scans("mslong01", ["02"], {"T1w": {"session": "02"}})
-    assert [(s.session, s.contrast) for s in scans] == [("02", c) for c in ("T1w", "T2w", "FLAIR")]
-    assert notes == []
-    metadata, warnings = read_sidecar(scans[0].path, dataset.root)
+    listing = dataset.listing("mslong01")
+    assert listing.contrasts() == {"01": {"T1w", "T2w", "FLAIR"}, "02": {"T1w", "T2w", "FLAIR"}}
+    assert dataset.unread(listing) == [] and dataset.left_out() == []
+    metadata, warnings = read_sidecar(listing.scans[0].path, dataset.root)
     assert metadata["SkullStripped"] is False and warnings == []
 
 
@@ -370,7 +360,7 @@ def test_real_scans_with_sessions_are_read(shared_data: Path) -> None:
 def test_real_enhanced_scans_are_told_from_plain_ones(shared_data: Path) -> None:
     dataset = open_dataset(shared_data / "brats_raw")
     participant = dataset.participants()[0]
-    chosen, notes = choose_scans(dataset.scans(participant)[0])
+    chosen, notes = choose_scans(dataset.listing(participant).scans)
     assert set(chosen[None]) == {"T1w", "T2w", "T1ce", "FLAIR"}
     assert "ce-gadolinium" in chosen[None]["T1ce"].name
     assert "ce-" not in chosen[None]["T1w"].name
