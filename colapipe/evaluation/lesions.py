@@ -55,7 +55,8 @@ def lesion_slices(path: Path, store: SliceStore, name: str) -> npt.NDArray[np.bo
     Parameters
     ----------
     path : Path
-        A mask, or labels (every value above 0 counts), over the field of view of the scans.
+        A mask, labels (every one counts) or probabilities (from half of their maximum on), over
+        the field of view of the scans.
     store : SliceStore
     name : str
         ``sub-X`` or ``sub-X_ses-Y``.
@@ -97,7 +98,7 @@ def _find_window(store: SliceStore, name: str) -> tuple[ModelGrid, CropBox]:
     reference = load_scan(scans.images[contrast])
     grid = model_grid(reference.affine, reference.shape)
     if contrast in scans.masks:
-        inside = load_scan(scans.masks[contrast]).get_fdata() > 0
+        inside = np.asarray(load_mask(scans.masks[contrast], reference).dataobj) > 0
     else:
         inside = reference.get_fdata() != 0
     brain = mask_to_model_grid(nib.Nifti1Image(inside.astype(np.uint8), reference.affine), grid)

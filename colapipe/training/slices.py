@@ -30,6 +30,7 @@ import numpy.typing as npt
 
 from colapipe.anatomy.images import load_scan, same_grid
 from colapipe.anatomy.intensity import normalise
+from colapipe.anatomy.maps import load_mask
 from colapipe.bids.sidecars import write_text
 from colapipe.contrasts import CONTRASTS, TISSUES
 from colapipe.errors import DatasetError, UsageError
@@ -192,9 +193,7 @@ def planes(scans: Scans, segment: Segment | None = None) -> Planes:
         if not same_grid(image, reference):
             raise DatasetError(f"{path}: not on the grid of the participant's other scans")
         if contrast in scans.masks:
-            mask = nib.Nifti1Image(
-                (load_scan(scans.masks[contrast]).get_fdata() > 0).astype(np.uint8), image.affine
-            )
+            mask = load_mask(scans.masks[contrast], image)
         else:
             mask = nib.Nifti1Image((image.get_fdata() != 0).astype(np.uint8), image.affine)
         masks[contrast] = mask_to_model_grid(mask, grid) > 0
