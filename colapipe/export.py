@@ -24,7 +24,7 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
-from colapipe.anatomy.images import load_scan, save_image
+from colapipe.anatomy.images import load_scan, oriented_image, save_image
 from colapipe.bids import tsv
 from colapipe.bids.outputs import Derivative, SessionFiles, read_session
 from colapipe.bids.sidecars import write_json, write_text
@@ -384,10 +384,7 @@ class _Window:
         where = nib.Nifti1Image(shown.astype(np.uint8), image.affine)
         inside = mask_to_model_grid(where, self._grid) != 0
         cut = _cut(np.where(inside, volume, np.float32(0)), self._start)
-        stored = nib.Nifti1Image(np.asfortranarray(cut[::-1, ::-1]), self._affine)
-        stored.set_sform(self._affine, code=1)
-        stored.set_qform(self._affine, code=1)
-        stored.header.set_xyzt_units("mm")
+        stored = oriented_image(np.asfortranarray(cut[::-1, ::-1]), self._affine)
         return stored, float(filled.sum() / self._brain.sum())
 
 

@@ -451,17 +451,19 @@ def plan_session(
     ``unread`` says in words what lies there and is no scan, for a session that has none.
     """
     from colapipe.anatomy.images import check_header
-    from colapipe.errors import InputFileError
+    from colapipe.errors import InputFileError, ScanWarning
 
-    plan = SessionPlan(participant, session, scans)
-    broken = []
+    broken, contradictions = [], []
     for scan in scans.values():
         if request.sources and scan.contrast not in (*request.sources, *request.targets):
             continue
         try:
-            check_header(scan.path)
+            remarks = check_header(scan.path).remarks
         except InputFileError as err:
             broken.append(str(err))
+        else:
+            contradictions += [ScanWarning(scan.contrast, f"{scan.path}: {r}") for r in remarks]
+    plan = SessionPlan(participant, session, scans, warnings=tuple(contradictions))
     if broken:
         return replace(plan, errors=tuple(broken))
     if not scans:

@@ -45,7 +45,7 @@ class LoadScan(SimpleInterface):
 class _ChooseBrainMaskInput(BaseInterfaceInputSpec):
     in_file = File(exists=True, mandatory=True, desc="the scan")
     engine_mask = File(exists=True, desc="the engine's mask; not needed with mode='skip'")
-    existing_mask = File(exists=True, desc="a mask that somebody made before; it is used as it is")
+    existing_mask = File(exists=True, desc="a mask that somebody made before, on any grid")
     mode = traits.Enum("auto", "skip", "force", usedefault=True, desc="--skull-strip")
     second_opinion = traits.Bool(
         False, usedefault=True, desc="ask deepbet, too: BET cuts into brains without a skull"
@@ -56,6 +56,7 @@ class _ChooseBrainMaskOutput(TraitedSpec):
     mask_file = File(exists=True, desc="uint8 brain mask on the grid of the scan")
     brain_extracted = traits.Bool(desc="the scan came without its skull")
     method = traits.Enum("engine", "support", "existing", desc="where the mask comes from")
+    remark = traits.Str(desc="what a user should know of an existing mask; else empty")
 
 
 class ChooseBrainMask(SimpleInterface):
@@ -72,14 +73,14 @@ class ChooseBrainMask(SimpleInterface):
             support_mask,
         )
         from colapipe.anatomy.images import load_scan, save_image
-        from colapipe.anatomy.maps import load_mask, resample_mask
+        from colapipe.anatomy.maps import given_mask, load_mask
 
         scan = load_scan(self.inputs.in_file)
-        extracted, method = False, "engine"
+        extracted, method, remark = False, "engine", ""
         if isdefined(self.inputs.existing_mask):
             # Its grid may be another one, as fMRIPrep's is; its place in the scanner is the same.
-            existing = load_mask(self.inputs.existing_mask)
-            mask, method = resample_mask(existing, scan, np.eye(4)), "existing"
+            mask, remark = given_mask(self.inputs.existing_mask, scan)
+            method = "existing"
         elif self.inputs.mode == "skip":
             mask, extracted, method = support_mask(scan), True, "support"
         else:
@@ -94,7 +95,9 @@ class ChooseBrainMask(SimpleInterface):
                 mask, extracted, method = support_mask(scan), True, "support"
         out_file = Path(runtime.cwd) / "mask.nii.gz"
         save_image(mask, out_file)
-        self._results.update(mask_file=str(out_file), brain_extracted=extracted, method=method)
+        self._results.update(
+            mask_file=str(out_file), brain_extracted=extracted, method=method, remark=remark
+        )
         return runtime
 
 
@@ -340,13 +343,14 @@ class LabelTissue(SimpleInterface):
 
 
 class _LesionToReferenceInput(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="a lesion mask; every value above 0 counts")
+    in_file = File(exists=True, mandatory=True, desc="a lesion mask, labels, or probabilities")
     reference = File(exists=True, mandatory=True)
     transform = File(exists=True, desc="of the contrast on whose grid the mask was drawn")
 
 
 class _LesionToReferenceOutput(TraitedSpec):
     out_file = File(exists=True, desc="uint8 on the reference grid")
+    remark = traits.Str(desc="what a user should know of the mask; else empty")
 
 
 class LesionToReference(SimpleInterface):
@@ -357,13 +361,14 @@ class LesionToReference(SimpleInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         from colapipe.anatomy.images import load_scan, save_image
-        from colapipe.anatomy.maps import load_mask, resample_mask
+        from colapipe.anatomy.maps import given_mask
         from colapipe.anatomy.transforms import read_itk
 
         transform = self.inputs.transform
         matrix = read_itk(transform) if isdefined(transform) else np.eye(4)
-        lesion, reference = load_mask(self.inputs.in_file), load_scan(self.inputs.reference)
+        reference = load_scan(self.inputs.reference)
+        lesion, remark = given_mask(self.inputs.in_file, reference, matrix, may_be_empty=True)
         out_file = Path(runtime.cwd) / "lesion.nii.gz"
-        save_image(resample_mask(lesion, reference, matrix), out_file)
-        self._results["out_file"] = str(out_file)
+        save_image(lesion, out_file)
+        self._results.update(out_file=str(out_file), remark=remark)
         return runtime

@@ -102,6 +102,7 @@ class SaveContrast(_Save):
 class _SaveLesionInput(_SaveInput):
     in_file = File(exists=True, mandatory=True)
     drawn_on = traits.Str(desc="the contrast on whose grid the mask came")
+    mask_remark = traits.Str("", usedefault=True, desc="what a user should know of the mask given")
 
 
 class SaveLesion(_Save):
@@ -117,6 +118,7 @@ class SaveLesion(_Save):
             spatial_reference=given.spatial_reference,
         )
         content["DrawnOn"] = given.drawn_on
+        content.update(_remarks(given.mask_remark))
         path = self._path(suffix="mask", label="lesion", space=given.reference)
         self._publish(given.in_file, path, content)
         return runtime
@@ -129,6 +131,7 @@ class _SaveTissueInput(_SaveInput):
     wm = File(exists=True, mandatory=True)
     dseg = File(exists=True, mandatory=True)
     mask_method = traits.Str(desc="engine, support or existing")
+    mask_remark = traits.Str("", usedefault=True, desc="what a user should know of the mask given")
     lesion = traits.Bool(False, usedefault=True, desc="the dseg has lesions as label 4")
 
 
@@ -143,6 +146,7 @@ class SaveTissue(_Save):
         about = (given.contrast, given.reference)
         mask = sidecars.brain_mask(*about, **self._common())
         mask["Method"] = _MASK_METHODS[given.mask_method]
+        mask.update(_remarks(given.mask_remark))
         self._publish(given.mask_file, self._path(suffix="mask", label="brain", **source), mask)
         for tissue in TISSUES:
             self._publish(
@@ -155,6 +159,10 @@ class SaveTissue(_Save):
         labels = sidecars.dseg(*about, lesion=given.lesion, **self._common())
         self._publish(given.dseg, self._path(suffix="dseg", **source), labels)
         return runtime
+
+
+def _remarks(remark: str) -> dict[str, list[str]]:
+    return {"Remarks": [remark]} if remark else {}
 
 
 _MASK_METHODS = {

@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
-import nibabel as nib
 from nipype.pipeline.engine import Node, Workflow
 
+from colapipe.anatomy.images import check_header
+from colapipe.errors import InputFileError
 from colapipe.plan import SessionPlan
 
 MARGIN = 1.25
@@ -107,8 +108,8 @@ def _sizes(paths: Iterable[Path]) -> Iterable[float]:
     for path in paths:
         # What is wrong with a file is said by the node that reads it.
         try:
-            yield math.prod(nib.Nifti1Image.from_filename(path).shape[:3]) / 1e6
-        except Exception:
+            yield math.prod(check_header(path).shape) / 1e6
+        except InputFileError:
             yield USUAL_VOXELS
 
 

@@ -48,8 +48,8 @@ def save_tissue(
     names = ("mask_file", "csf", "gm", "wm")
     session.workflow.connect([(maps, node, [(name, name) for name in names])])
     session.workflow.connect(label, "dseg", node, "dseg")
-    method = "outputnode.mask_method"
-    session.workflow.connect(session.scans[contrast], method, node, "mask_method")
+    for name in ("mask_method", "mask_remark"):
+        session.workflow.connect(session.scans[contrast], f"outputnode.{name}", node, name)
 
 
 def save_lesion(session: Session, reference: str, lesion: Node) -> None:
@@ -60,6 +60,7 @@ def save_lesion(session: Session, reference: str, lesion: Node) -> None:
         node.inputs.sources = [placed.file.uri]
         node.inputs.drawn_on = placed.drawn_on
     session.workflow.connect(lesion, "out_file", node, "in_file")
+    session.workflow.connect(lesion, "remark", node, "mask_remark")
 
 
 def save_synthesis(

@@ -45,13 +45,13 @@ def init_scan_wf(
     -------
     scan
         The checked scan, float32.
-    mask_file, mask_method, bias_corrected, csf, gm, wm
+    mask_file, mask_method, mask_remark, bias_corrected, csf, gm, wm
         Only with ``brain``.
     """
     workflow = Workflow(name=f"scan_{contrast}_wf")
     inputnode = Node(IdentityInterface(fields=["in_file"]), name="inputnode")
-    fields = ["scan", "mask_file", "mask_method", "bias_corrected", "csf", "gm", "wm"]
-    outputnode = Node(IdentityInterface(fields=fields), name="outputnode")
+    brain_fields = ["mask_file", "mask_method", "mask_remark", "bias_corrected", "csf", "gm", "wm"]
+    outputnode = Node(IdentityInterface(fields=["scan", *brain_fields]), name="outputnode")
     load = Node(LoadScan(), name="load_scan")
     workflow.connect(inputnode, "in_file", load, "in_file")
     workflow.connect(load, "out_file", outputnode, "scan")
@@ -83,6 +83,7 @@ def init_scan_wf(
             (bias, tissue, [("out_file", "in_file")]),
             (choose, tissue, [("mask_file", "mask_file")]),
             (choose, outputnode, [("mask_file", "mask_file"), ("method", "mask_method")]),
+            (choose, outputnode, [("remark", "mask_remark")]),
             (bias, outputnode, [("out_file", "bias_corrected")]),
             (tissue, outputnode, [("csf", "csf"), ("gm", "gm"), ("wm", "wm")]),
         ]

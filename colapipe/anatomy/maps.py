@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 from nibabel import Nifti1Image
-from nibabel.filebasedimages import ImageFileError
 
-from colapipe.anatomy.images import image_like, same_grid
+from colapipe.anatomy.images import image_like, read_image, same_grid
 from colapipe.anatomy.resample import resample
 from colapipe.errors import InputFileError
+
+_A_MAP = "a mask or probability map in NIfTI format (.nii or .nii.gz), 3-D"
+_PERCENT, _BYTE = 100, 255
 
 
 def load_map(path: Path | str) -> Nifti1Image:
@@ -24,24 +24,7 @@ def load_map(path: Path | str) -> Nifti1Image:
     InputFileError
         If the file cannot be read as a 3-D image of finite numbers.
     """
-    try:
-        image = nib.squeeze_image(nib.load(path))
-        data = np.asarray(image.dataobj, dtype=np.float32)
-    except (OSError, EOFError, ValueError, zlib.error, ImageFileError) as err:
-        raise InputFileError(
-            path,
-            f"it cannot be read ({err})",
-            "a mask or probability map in NIfTI format",
-            "Make it again, or leave it out.",
-        ) from err
-    if data.ndim != 3 or not np.isfinite(data).all():
-        raise InputFileError(
-            path,
-            f"shape {image.shape}, {np.count_nonzero(~np.isfinite(data))} values not finite",
-            "a 3-D mask or probability map of finite numbers",
-            "Make it again, or leave it out.",
-        )
-    return image_like(data, Nifti1Image(data, image.affine, image.header))
+    return read_image(path, _A_MAP, least=1)[0]
 
 
 def load_array(path: Path | str) -> np.ndarray:
@@ -50,7 +33,7 @@ def load_array(path: Path | str) -> np.ndarray:
 
 
 def load_mask(path: Path | str, scan: Nifti1Image | None = None) -> Nifti1Image:
-    """Read a mask as uint8 (0 and 1); every value above 0 is inside.
+    """Read a mask as uint8 (0 and 1), as `read_mask` understands it.
 
     Parameters
     ----------
@@ -61,17 +44,122 @@ def load_mask(path: Path | str, scan: Nifti1Image | None = None) -> Nifti1Image:
     Raises
     ------
     InputFileError
-        If the mask is not on the grid of ``scan``.
+        If it is no mask, or not on the grid of ``scan``.
     """
-    image = load_map(path)
-    if scan is not None and not same_grid(image, scan):
+    mask, _ = read_mask(path)
+    if scan is not None and not same_grid(mask, scan):
         raise InputFileError(
             path,
-            f"a mask of shape {image.shape} on a grid of its own",
+            f"a mask of shape {mask.shape} on a grid of its own",
             f"a mask on the grid of its scan, shape {scan.shape[:3]}",
             "Resample it to the scan, or leave it out (--derivatives).",
         )
-    return image_like((np.asarray(image.dataobj) > 0).astype(np.uint8), image)
+    return mask
+
+
+def read_mask(path: Path | str) -> tuple[Nifti1Image, str]:
+    """Read a mask of any tool as uint8 (0 and 1), and say how it was understood.
+
+    Of two values the larger is inside. Whole numbers are labels, and every label is inside, unless
+    there are as many as where probabilities are stored as percentages or as 0 to 255. Anything else
+    is soft: voxels of at least half of the maximum are inside, as in a mask that was resampled.
+
+    Returns
+    -------
+    mask : Nifti1Image
+        It may be empty.
+    remark : str
+        What a user should know: values other than two, a header that contradicts itself. Else "".
+
+    Raises
+    ------
+    InputFileError
+        If the values are not those of a mask.
+    """
+    path = Path(path)
+    image, remarks = read_image(path, _A_MAP, least=1)
+    inside, about_values = _inside(path, np.asarray(image.dataobj))
+    said = [remark for remark in (*remarks, about_values) if remark]
+    remark = f"{path.name}: {' '.join(said)}" if said else ""
+    return image_like(inside.astype(np.uint8), image), remark
+
+
+def given_mask(
+    path: Path | str,
+    reference: Nifti1Image,
+    mask_to_reference: np.ndarray | None = None,
+    *,
+    may_be_empty: bool = False,
+) -> tuple[Nifti1Image, str]:
+    """Read a mask that somebody made before, and bring it to the grid of a scan.
+
+    Parameters
+    ----------
+    path : Path
+    reference : Nifti1Image
+    mask_to_reference : (4, 4) ndarray, optional
+        RAS+ mm; the identity by default. The grid of the mask may be any.
+    may_be_empty : bool
+        As a lesion mask of a healthy person.
+
+    Returns
+    -------
+    mask : Nifti1Image
+        uint8 (0 and 1) on the grid of ``reference``.
+    remark : str
+        As of `read_mask`.
+
+    Raises
+    ------
+    InputFileError
+        If it is no mask, covers everything, or nothing of it lies in the scan.
+    """
+    mask, remark = read_mask(path)
+    expected = "a mask of a part of its scan"
+    action = "Make it again, or leave it out (--derivatives)."
+    if np.asarray(mask.dataobj).all():
+        raise InputFileError(path, "every voxel is inside the mask", expected, action)
+    empty = not np.asarray(mask.dataobj).any()
+    moved = resample_mask(
+        mask, reference, np.eye(4) if mask_to_reference is None else mask_to_reference
+    )
+    if np.asarray(moved.dataobj).all():
+        raise InputFileError(path, "the mask covers the whole scan", expected, action)
+    if not np.asarray(moved.dataobj).any() and not (empty and may_be_empty):
+        found = "an empty mask" if empty else "a mask that lies outside its scan"
+        raise InputFileError(path, found, expected, action)
+    return moved, remark
+
+
+def _inside(path: Path, values: np.ndarray) -> tuple[np.ndarray, str]:
+    """Tell which voxels are inside a mask: bool, and a remark if that is not beyond doubt."""
+    low, high = float(values.min()), float(values.max())
+    two_valued = bool(((values == low) | (values == high)).all())
+    # Splines overshoot a little below 0; a map of distances or intensities does so by far.
+    if (high <= 0 and low < 0) or (-low > high / 2 and not two_valued):
+        raise InputFileError(
+            path,
+            f"values from {low:g} to {high:g}",
+            "a mask: 0 outside, one value above 0 inside",
+            "Make it again, or leave it out.",
+        )
+    if low == high:
+        return values > 0, ""
+    if two_valued:
+        remark = f"the mask has the values {low:g} and {high:g}; the larger one is taken as inside."
+        return values == high, "" if low == 0 else remark
+    if low >= 0 and np.array_equal(values, np.round(values)):
+        labels = np.unique(values[values > 0])
+        # As many whole numbers as this are probabilities in percent, or in steps of 1/255.
+        if not (_PERCENT <= high <= _BYTE and len(labels) > high / 2):
+            return values > 0, (
+                f"the mask has {len(labels)} labels, {labels[0]:g} to {high:g}; every label is "
+                "taken as inside."
+            )
+    return values >= high / 2, (
+        f"the mask is not binary, its values are {low:.3g} to {high:.3g}; voxels of at least half "
+        "of the maximum are taken as inside."
+    )
 
 
 def apply_mask(image: Nifti1Image, mask: Nifti1Image) -> Nifti1Image:

@@ -48,7 +48,8 @@ def lesion_slices(path: Path, store: SliceStore, name: str) -> npt.NDArray[np.bo
     Parameters
     ----------
     path : Path
-        A mask, or labels (every value above 0 counts), over the field of view of the scans.
+        A mask, labels (every one counts) or probabilities (from half of their maximum on), over
+        the field of view of the scans.
     store : SliceStore
     name : str
         ``sub-X`` or ``sub-X_ses-Y``.

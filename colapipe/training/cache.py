@@ -211,7 +211,7 @@ def present(scans: Scans, segment: Segment | None = None) -> Presented:
 def _brain(scans: Scans, contrast: str, image: nib.Nifti1Image) -> nib.Nifti1Image:
     """Return the brain mask of a contrast: its own, or where a brain-extracted scan is not 0."""
     if contrast in scans.masks:
-        return load_mask(scans.masks[contrast])
+        return load_mask(scans.masks[contrast], image)
     return nib.Nifti1Image((np.asarray(image.dataobj) != 0).astype(np.uint8), image.affine)
 
 
