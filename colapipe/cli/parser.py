@@ -39,7 +39,8 @@ examples:
 
 exit codes: 0 done or nothing to do; 1 a participant failed; 2 usage; 65 not a usable dataset;
 66 not a model; 69 a tool is missing; 70 a bug; 73 output cannot be created; 74 reading or writing
-failed; 75 another run is at work on it; 130 and 143 interrupted.
+failed; 75 another run is at work on it; 130 and 143 interrupted; 141 nobody reads what is printed.
+--dry-run ends with the code of a run, as far as it can be known.
 """
 
 

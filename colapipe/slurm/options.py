@@ -138,7 +138,9 @@ def read_yaml(path: Path, option: str) -> dict[str, Any]:
             f"{option} {path}: cannot be read ({err.strerror}); expected a YAML file."
         ) from err
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as err:
-        raise UsageError(f"{option} {path}: {_not_yaml(path, str(err))}") from err
+        raise UsageError(
+            f"{option} {path}: {_not_yaml(path, f'is not a YAML file ({err})')}"
+        ) from err
     if content is None or content in _ABSENT:
         return {}
     if not isinstance(content, dict):
@@ -150,7 +152,7 @@ def _not_yaml(path: Path, problem: str) -> str:
     """Return what to say of a file that is not YAML with keys: what it is, if that can be told."""
     kind = describe_file(path)
     unclear = kind in ("a YAML file", "a text file", "a file of another kind")
-    found = f"is not such a YAML file ({problem})" if unclear else f"is {kind}"
+    found = problem if unclear else f"is {kind}"
     return f"{found}; expected YAML: keys with values, such as partition: normal."
 
 
