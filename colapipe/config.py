@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import tomllib
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from colapipe.coladiff.filekind import describe_file
 from colapipe.errors import UsageError
+from colapipe.suggest import closest
 
 LEVELS = ("participant", "group")
 MODES = ("full", "preproc-only", "synth-only", "reports-only")
@@ -127,17 +130,18 @@ class Settings:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if value is not None:
-                lines.append(f"{field.name} = {_toml_value(value)}")
+                lines.append(f"{field.name} = {toml_value(value)}")
         return "\n".join(lines) + "\n"
 
 
-def _toml_value(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """Return a value as a TOML file has it; of what settings do not have, its text."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (int, float)):
         return repr(value)
-    if isinstance(value, tuple):
-        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+    if isinstance(value, (tuple, list)):
+        return "[" + ", ".join(toml_value(item) for item in value) + "]"
     # A JSON string is a TOML basic string, but for DEL, which TOML wants escaped.
     return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007F")
 
@@ -154,47 +158,88 @@ PATHS = (
 )
 
 
-def read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path, spellings: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Read settings from a TOML file, as keyword arguments for ``Settings``.
+
+    Keys and types are checked here; whether a value is one of the choices, the command line knows
+    (:func:`colapipe.cli.config_file.read_config_file`).
+
+    Parameters
+    ----------
+    path : Path
+    spellings : mapping, optional
+        Other names of settings, such as options, to the settings that they stand for: a key that
+        is one of these is refused with the right one.
 
     Raises
     ------
     UsageError
         If the file cannot be read, is not TOML, or has a key or a type that is not a setting's.
     """
+    where = f"--config-file {path}"
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as err:
-        raise UsageError(f"--config-file {path}: cannot be read ({err.strerror}).") from err
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
-        raise UsageError(f"--config-file {path}: is not a TOML file ({err}).") from err
+        raise UsageError(
+            f"{where}: cannot be read ({err.strerror}); expected a TOML file with settings, such "
+            "as logs/RUN/colapipe.toml of an earlier run."
+        ) from err
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as err:
+        kind = describe_file(path)
+        known = kind not in ("a text file", "a file of another kind")
+        found = f"is {kind}" if known else f"is not a TOML file ({err})"
+        raise UsageError(
+            f"{where}: {found}; expected TOML with a setting on each line, such as "
+            'engine = "builtin".'
+        ) from err
     fields = {field.name: field for field in dataclasses.fields(Settings)}
     settings: dict[str, Any] = {}
     for key, value in content.items():
         if key not in fields:
-            raise UsageError(
-                f"--config-file {path}: unknown setting {key!r}; known are {', '.join(fields)}."
-            )
-        settings[key] = _typed(path, key, str(fields[key].type), value)
+            raise UsageError(f"{where}: {_unknown_setting(key, value, fields, spellings or {})}")
+        try:
+            settings[key] = _typed(key, str(fields[key].type), value)
+        except TypeError as err:
+            raise UsageError(f"{where}: {key} = {toml_value(value)}: expected {err}.") from err
     return settings
 
 
-def _typed(path: Path, key: str, annotation: str, value: Any) -> Any:
-    """Return ``value`` as the type that ``annotation`` (of a field of Settings) names."""
+def _unknown_setting(
+    key: str, value: Any, fields: Collection[str], spellings: Mapping[str, str]
+) -> str:
+    """Return what to say of a key that is not a setting."""
+    if isinstance(value, dict):
+        return f"found the section [{key}]; expected settings without sections."
+    names = {**spellings, **{name: name for name in fields}}
+    near = names.get(key.replace("-", "_")) or names.get(closest(key, names) or "")
+    hint = f"Did you mean {near}?" if near else f"Known are {', '.join(fields)}."
+    return f"unknown setting {key!r}. {hint}"
+
+
+def _typed(key: str, annotation: str, value: Any) -> Any:
+    """Return ``value`` as the type that ``annotation`` (of a field of Settings) names.
+
+    Raises
+    ------
+    TypeError
+        With what was expected.
+    """
     if annotation.startswith("tuple"):
         if isinstance(value, list) and all(isinstance(item, str) for item in value):
             return tuple(value)
-    elif annotation.startswith("bool"):
+        raise TypeError('a list of texts, such as ["a", "b"]')
+    if annotation.startswith("bool"):
         if isinstance(value, bool):
             return value
-    elif annotation.startswith("int"):
+        raise TypeError("true or false, without quotes")
+    if annotation.startswith("int"):
         if isinstance(value, int) and not isinstance(value, bool):
             return value
-    elif annotation.startswith("float"):
+        raise TypeError("a whole number, without quotes")
+    if annotation.startswith("float"):
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return float(value)
-    elif isinstance(value, str):
-        return Path(value) if key in PATHS else value
-    raise UsageError(
-        f"--config-file {path}: {key} = {value!r} is not of the type {annotation!r} it must have."
-    )
+        raise TypeError("a number, without quotes")
+    if isinstance(value, str):
+        return Path(value) if value and key in PATHS else value
+    raise TypeError('one text in quotes, such as "a"')

@@ -501,18 +501,18 @@ def _plan_from_derivatives(settings: Settings, request: Request, roots: Roots) -
     # A name of "" makes URIs that point into the output dataset itself.
     roots = roots or [("", settings.out_dir)]
     known = sorted({p for _, root in roots for p in participants_in(root)})
-    participants = select_labels(settings.participants, known, "--participant-label")
+    participants, plans = _select_prepared(settings, known, [root for _, root in roots])
     sessions = {
         p: sorted({s for _, root in roots for s in labels_in(root / f"sub-{p}", "ses")})
         for p in known
     }
-    _check_sessions(settings, {p: sessions[p] for p in participants})
+    if participants:
+        _check_sessions(settings, {p: sessions[p] for p in participants})
     found = {(p, s): find_derivatives(roots, p, s) for p in known for s in _or_none(sessions[p])}
     contrasts = {
         key: {c for prepared in files.prepared().values() for c in prepared.images}
         for key, files in found.items()
     }
-    plans = []
     for participant in participants:
         elsewhere = set().union(*(c for (p, _), c in contrasts.items() if p != participant))
         for session in _or_none(sessions[participant]):
@@ -523,6 +523,53 @@ def _plan_from_derivatives(settings: Settings, request: Request, roots: Roots) -
             )
             plans.append(plan)
     return plans
+
+
+def _select_prepared(
+    settings: Settings, known: Sequence[str], roots: Sequence[Path]
+) -> tuple[list[str], list[SessionPlan]]:
+    """Return the participants that were prepared, and plans that say of the others what they lack.
+
+    Raises
+    ------
+    DatasetError
+        If nobody that was asked for was prepared.
+    UsageError
+        If a label is neither in the dataset nor prepared.
+    """
+    from colapipe.bids.reader import labels_in
+    from colapipe.errors import DatasetError, UsageError
+    from colapipe.suggest import did_you_mean
+
+    where = " or ".join(map(str, roots))
+    action = (
+        "make the --preproc-only run first, or point --derivatives at the output of such a run."
+    )
+    participants = [p for p in known if p in settings.participants or not settings.participants]
+    # The dataset may be here with its text files only; then nobody can say who is in it.
+    in_dataset = labels_in(settings.bids_dir, "sub")
+    missing = [label for label in settings.participants if label not in known]
+    for label in missing:
+        if in_dataset and label not in in_dataset:
+            raise UsageError(
+                f"--participant-label {label}: neither in the dataset nor are there preprocessed "
+                f"files for sub-{label} in {where}.{did_you_mean(label, known)}"
+            )
+    if not participants:
+        whom = "".join(f" for sub-{label}" for label in missing[:1])
+        whom += f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise DatasetError(f"{where}: no preprocessed files{whom} there; {action}")
+    return participants, [
+        SessionPlan(
+            label,
+            None,
+            errors=(
+                f"sub-{label}: no preprocessed files for sub-{label} in {where}; {action}"
+                f"{did_you_mean(label, known)}",
+            ),
+        )
+        for label in missing
+    ]
 
 
 def place_lesion(found: Found, scans: Mapping[str, Scan]) -> tuple[Lesion | None, list[str]]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from colapipe import __version__
+from colapipe.cli.arguments import ArgumentParser, path_argument, seed_argument, whole_number
+from colapipe.cli.streams import Output, run_with_streams
 from colapipe.contrasts import CONTRASTS
-from colapipe.errors import ColapipeError, UsageError
+from colapipe.errors import ColapipeError, ReadWriteError, UsageError
 from colapipe.phantom.defaults import CONTRASTS_TAKEN, PROGRAM, RESOLUTION, SUBJECTS, TRUTH
+from colapipe.suggest import did_you_mean
 
 _EPILOG = f"""\
 Who lacks what, unless --missing says otherwise: of every three participants the second has no T2w
@@ -27,9 +29,9 @@ or writing failed; 130 interrupted.
 """
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> ArgumentParser:
     """Build the parser of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog=PROGRAM,
         description="Write a simulated multi-contrast brain MRI dataset in BIDS: a template brain, "
         "deformed for each participant, measured with published relaxation times at 3 T. Nobody "
@@ -38,24 +40,29 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="the dataset's folder")
+    parser.add_argument(
+        "out_dir", type=path_argument, metavar="OUT_DIR", help="the dataset's folder"
+    )
     parser.add_argument("--version", action="version", version=f"colapipe {__version__}")
     parser.add_argument(
         "--subjects",
-        type=int,
+        type=whole_number,
         default=SUBJECTS,
         metavar="N",
         help="participants (default: %(default)s)",
     )
     parser.add_argument(
         "--sessions",
-        type=int,
+        type=whole_number,
         default=1,
         metavar="N",
         help="sessions of each participant (default: %(default)s)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="equal seeds give equal bytes (default: %(default)s)"
+        "--seed",
+        type=seed_argument,
+        default=0,
+        help="equal seeds give equal bytes (default: %(default)s)",
     )
     parser.add_argument(
         "--contrasts",
@@ -104,7 +111,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; errors are one line on stderr."""
+    return run_with_streams(PROGRAM, lambda output: _main(arguments, output))
+
+
+def _main(arguments: Sequence[str] | None, output: Output) -> int:
     options = build_parser().parse_args(arguments)
+    output.only_words = False
     try:
         missing = read_missing(options.missing)
         from colapipe.phantom.dataset import simulate_dataset
@@ -125,6 +137,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     except ColapipeError as error:
         return _complain(str(error), error.exit_code)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _complain(f"{where}{error.strerror or error}", ReadWriteError.exit_code)
     except KeyboardInterrupt:
         return _complain("interrupted; the dataset is not complete, run the same again.", 130)
     print(
@@ -159,10 +174,12 @@ def read_missing(values: Sequence[str] | None) -> dict[str, tuple[str, ...]] | N
     for value in () if list(values) == ["none"] else values:
         label, colon, names = value.removeprefix("sub-").partition(":")
         contrasts = tuple(name for name in names.split(",") if name)
-        if not label or not colon or not contrasts or set(contrasts) - set(CONTRASTS):
+        unknown = sorted(set(contrasts) - set(CONTRASTS))
+        hint = did_you_mean(unknown[0], CONTRASTS) if unknown else ""
+        if not label or not colon or not contrasts or unknown:
             raise UsageError(
                 f"--missing {value}: expected SUB:CONTRAST such as 02:T2w, or none; contrasts are "
-                f"{', '.join(CONTRASTS)}."
+                f"{', '.join(CONTRASTS)}.{hint}"
             )
         gaps[label] = (*gaps.get(label, ()), *contrasts)
     return gaps

@@ -8,10 +8,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from colapipe import __version__
+from colapipe.cli.arguments import ArgumentParser, seed_argument, whole_number
 from colapipe.cli.model_calibrate import add_calibrate
 from colapipe.cli.model_describe import add_info
 from colapipe.cli.model_evaluate import add_evaluate
-from colapipe.errors import ColapipeError, ReadWriteError, UsageError
+from colapipe.cli.streams import Output, run_with_streams
+from colapipe.contrasts import CONTRASTS
+from colapipe.errors import ColapipeError, ReadWriteError
 
 OUT_OF_MEMORY = 1
 BUG = 70
@@ -29,8 +32,8 @@ class _PrintScript(argparse.Action):
         parser.exit()
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
         prog="colapipe-model",
         description="Synthesise MRI contrasts with CoLa-Diff; describe, train and score models.",
         epilog="Exit codes: 0 done, 1 out of memory, 2 wrong request or option, 65 not a usable "
@@ -75,7 +78,13 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         help="JSON file with the lists of participants 'train' and 'validation'",
     )
-    train.add_argument("--contrasts", nargs="+", help="default: those that the data have")
+    train.add_argument(
+        "--contrasts",
+        nargs="+",
+        choices=CONTRASTS,
+        metavar="CONTRAST",
+        help="default: those that the data have",
+    )
     train.add_argument(
         "--preset",
         default="tiny",
@@ -89,7 +98,9 @@ def _parser() -> argparse.ArgumentParser:
         help="entries of the configuration to change, such as gate=off scf=dwt "
         "(colapipe-model info prints them all)",
     )
-    train.add_argument("--iterations", type=int, default=20_000, help="default: %(default)s")
+    train.add_argument(
+        "--iterations", type=whole_number, default=20_000, help="default: %(default)s"
+    )
     train.add_argument(
         "--cpu-minutes",
         type=float,
@@ -98,12 +109,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument(
         "--autoencoder-iterations",
-        type=int,
+        type=whole_number,
         default=5_000,
         help="of the first stage, for a learned latent (default: %(default)s)",
     )
     train.add_argument(
-        "--batch-size", type=int, default=8, help="of all processes together (%(default)s)"
+        "--batch-size", type=whole_number, default=8, help="of all processes together (%(default)s)"
     )
     train.add_argument("--learning-rate", type=float, default=1e-3, help="default: %(default)s")
     train.add_argument(
@@ -112,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--ema", type=float, default=0.999, help="rate of the moving average (%(default)s)"
     )
-    train.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    train.add_argument("--seed", type=seed_argument, default=0, help="default: %(default)s")
     train.add_argument(
         "--precision",
         choices=("float32", "bfloat16", "float64"),
@@ -122,8 +133,10 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s"
     )
-    train.add_argument("--threads", type=int, default=1, help="default: %(default)s")
-    train.add_argument("--save-every", type=int, default=500, help="iterations; %(default)s")
+    train.add_argument("--threads", type=whole_number, default=1, help="default: %(default)s")
+    train.add_argument(
+        "--save-every", type=whole_number, default=500, help="iterations; %(default)s"
+    )
     train.add_argument("--max-minutes", type=float, help="stop after this much CPU time")
     train.add_argument(
         "--cache", type=Path, help="folder of the cached slices, which runs may share (OUT/slices)"
@@ -142,7 +155,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; errors of the user are one line on stderr."""
+    return run_with_streams("colapipe-model", lambda output: _main(arguments, output))
+
+
+def _main(arguments: Sequence[str] | None, output: Output) -> int:
     options = _parser().parse_args(arguments)
+    output.only_words = options.command == "info"
     run: Callable[[argparse.Namespace], None] = options.run
     try:
         run(options)
@@ -179,8 +197,6 @@ def _train(options: argparse.Namespace) -> None:
     ready_for_networks()
     from colapipe.training.run import train
 
-    if options.iterations < 1 or options.batch_size < 1 or options.threads < 1:
-        raise UsageError("--iterations, --batch-size and --threads must be at least 1")
     train(options, report=lambda line: print(line, flush=True))
 
 

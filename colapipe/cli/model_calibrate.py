@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from colapipe.cli.arguments import whole_number
 from colapipe.errors import DatasetError, UsageError
 
 if TYPE_CHECKING:
@@ -57,8 +58,8 @@ def add_calibrate(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="NEW.safetensors",
         help="the new model; tables go to the folder NEW-calibration beside it",
     )
-    calibrate.add_argument("--samples", type=int, default=8, help="default: %(default)s")
-    calibrate.add_argument("--steps", type=int, help="default: the model's own")
+    calibrate.add_argument("--samples", type=whole_number, default=8, help="default: %(default)s")
+    calibrate.add_argument("--steps", type=whole_number, help="default: the model's own")
     calibrate.add_argument(
         "--level", type=float, default=0.9, help="part of the voxels inside (%(default)s)"
     )
@@ -71,7 +72,7 @@ def add_calibrate(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         help="self-check and training intensities only; intervals stay what they are",
     )
     calibrate.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
-    calibrate.add_argument("--threads", type=int, default=1, help="default: %(default)s")
+    calibrate.add_argument("--threads", type=whole_number, default=1, help="default: %(default)s")
     calibrate.set_defaults(run=_run)
 
 
@@ -179,8 +180,6 @@ def _check(options: argparse.Namespace) -> None:
     """Say what is wrong with the options, before an hour of work."""
     if options.samples < 2:
         raise UsageError("--samples must be at least 2: one sample has no standard deviation")
-    if options.threads < 1 or (options.steps is not None and options.steps < 1):
-        raise UsageError("--steps and --threads must be at least 1")
     if not 0 < options.level < 1:
         raise UsageError(f"--level {options.level:g}: expected a number between 0 and 1")
     if options.out.suffix != ".safetensors":

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from colapipe.cli.arguments import seed_argument, whole_number
+from colapipe.contrasts import CONTRASTS
 from colapipe.errors import DatasetError, UsageError
 
 if TYPE_CHECKING:
@@ -45,7 +47,13 @@ def add_evaluate(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         help="JSON file with the lists of participants 'train' and 'validation'",
     )
     evaluate.add_argument("--out", type=Path, required=True, help="folder of the scores")
-    evaluate.add_argument("--targets", nargs="+", help="default: every contrast")
+    evaluate.add_argument(
+        "--targets",
+        nargs="+",
+        choices=CONTRASTS,
+        metavar="CONTRAST",
+        help="default: every contrast",
+    )
     evaluate.add_argument(
         "--sources",
         nargs="+",
@@ -53,10 +61,10 @@ def add_evaluate(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         help="sets of sources, such as T1w T1w+T1ce (default: all contrasts but the target)",
     )
     evaluate.add_argument(
-        "--steps", type=int, nargs="+", help="a row for each (default: the model's own)"
+        "--steps", type=whole_number, nargs="+", help="a row for each (default: the model's own)"
     )
     evaluate.add_argument(
-        "--samples", type=int, default=1, help="images to average (default: %(default)s)"
+        "--samples", type=whole_number, default=1, help="images to average (default: %(default)s)"
     )
     evaluate.add_argument(
         "--ceiling",
@@ -93,9 +101,9 @@ def add_evaluate(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         help="name of the model that the others are compared with (default: the quadratic "
         "regression, if it is there)",
     )
-    evaluate.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    evaluate.add_argument("--seed", type=seed_argument, default=0, help="default: %(default)s")
     evaluate.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
-    evaluate.add_argument("--threads", type=int, default=1, help="default: %(default)s")
+    evaluate.add_argument("--threads", type=whole_number, default=1, help="default: %(default)s")
     evaluate.set_defaults(run=_run)
 
 
@@ -124,7 +132,6 @@ def evaluate(options: argparse.Namespace, report: Callable[[str], None]) -> None
     """
     import torch
 
-    from colapipe.contrasts import CONTRASTS
     from colapipe.evaluation.cases import tasks_of
     from colapipe.evaluation.compare import compare, conditions_of, read_results
     from colapipe.evaluation.tables import Scores
@@ -132,9 +139,6 @@ def evaluate(options: argparse.Namespace, report: Callable[[str], None]) -> None
     from colapipe.training.split import read_split
     from colapipe.training.store import SliceStore
 
-    numbers = [options.samples, options.threads, *(options.steps or [])]
-    if min(numbers) < 1:
-        raise UsageError("--steps, --samples and --threads must be at least 1")
     torch.set_num_threads(options.threads)
     sources = [words.split("+") for words in options.sources or ()] or None
     # A task that makes no sense should say so before an hour of preparations.

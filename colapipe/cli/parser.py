@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from colapipe import __version__
-from colapipe.config import CLEANINGS, ENGINES, LEVELS, PATHS, SWITCH, Settings, read_toml
+from colapipe.cli.arguments import (
+    ArgumentParser,
+    not_a_choice,
+    path_argument,
+    seed_argument,
+    whole_number,
+)
+from colapipe.cli.config_file import read_config_file
+from colapipe.coladiff.sampling import SAMPLER_NAMES
+from colapipe.config import CLEANINGS, ENGINES, LEVELS, PATHS, SWITCH, Settings
 from colapipe.contrasts import CONTRASTS
 from colapipe.errors import UsageError
 
@@ -30,7 +39,8 @@ examples:
 
 exit codes: 0 done or nothing to do; 1 a participant failed; 2 usage; 65 not a usable dataset;
 66 not a model; 69 a tool is missing; 70 a bug; 73 output cannot be created; 74 reading or writing
-failed; 75 another run is at work on it; 130 and 143 interrupted.
+failed; 75 another run is at work on it; 130 and 143 interrupted; 141 nobody reads what is printed.
+--dry-run ends with the code of a run, as far as it can be known.
 """
 
 
@@ -53,10 +63,10 @@ def version_text() -> str:
     return f"colapipe {__version__} (weights {model.name}, sha256 {model.sha256})"
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> ArgumentParser:
     """Build the parser. Options that are not given leave no trace, so that a file may set them."""
     default = Settings(Path(), Path())
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="colapipe",
         description="Synthesise the MRI contrasts that participants of a BIDS dataset lack, from "
         "those that are there, and say how far to trust the result.",
@@ -65,8 +75,12 @@ def build_parser() -> argparse.ArgumentParser:
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
-    parser.add_argument("bids_dir", type=Path, metavar="BIDS_DIR", help="the raw BIDS dataset")
-    parser.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="where derivatives go")
+    parser.add_argument(
+        "bids_dir", type=path_argument, metavar="BIDS_DIR", help="the raw BIDS dataset"
+    )
+    parser.add_argument(
+        "out_dir", type=path_argument, metavar="OUT_DIR", help="where derivatives go"
+    )
     parser.add_argument(
         "level",
         choices=LEVELS,
@@ -93,7 +107,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     which.add_argument(
         "--bids-filter-file",
-        type=Path,
+        type=path_argument,
         metavar="FILE",
         help='JSON that narrows down the scans of a contrast, e.g. {"T1w": {"acquisition": '
         '"mprage", "run": null}}; null means absent, "*" means any',
@@ -155,7 +169,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     what.add_argument(
         "--export",
-        type=Path,
+        type=path_argument,
         metavar="DIR",
         help="write the complete set of contrasts, real and synthetic, as BraTS algorithms and "
         "nnU-Net read them: 1 mm, brain-extracted, one grid; what is finished is not made again",
@@ -176,12 +190,21 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     model = parser.add_argument_group("synthesis")
-    model.add_argument("--model", type=Path, metavar="FILE", help="weights (default: bundled)")
-    model.add_argument("--sampler", metavar="NAME", help="sampler (default: the model's)")
-    model.add_argument("--steps", type=_positive, metavar="N", help="steps (default: the model's)")
+    model.add_argument(
+        "--model", type=path_argument, metavar="FILE", help="weights (default: bundled)"
+    )
+    model.add_argument(
+        "--sampler",
+        choices=SAMPLER_NAMES,
+        metavar="NAME",
+        help=f"sampler ({', '.join(SAMPLER_NAMES)}; default: the model's)",
+    )
+    model.add_argument(
+        "--steps", type=whole_number, metavar="N", help="steps (default: the model's)"
+    )
     model.add_argument(
         "--samples",
-        type=_positive,
+        type=whole_number,
         metavar="N",
         help="samples a slice; two or more give a standard deviation (default: the model's)",
     )
@@ -210,7 +233,10 @@ def build_parser() -> argparse.ArgumentParser:
         help=f"auto, cpu, cuda or cuda:N (default: {default.device})",
     )
     model.add_argument(
-        "--seed", type=int, metavar="N", help=f"seed of the dataset (default: {default.seed})"
+        "--seed",
+        type=seed_argument,
+        metavar="N",
+        help=f"seed of the dataset (default: {default.seed})",
     )
 
     resources = parser.add_argument_group("resources")
@@ -219,13 +245,13 @@ def build_parser() -> argparse.ArgumentParser:
         "--nthreads",
         "--n-cpus",
         dest="nprocs",
-        type=_positive,
+        type=whole_number,
         metavar="N",
         help="CPUs to use (default: those that this process may really use)",
     )
     resources.add_argument(
         "--omp-nthreads",
-        type=_positive,
+        type=whole_number,
         metavar="N",
         help="threads in one process (default: one less than --nprocs, at most 8)",
     )
@@ -241,7 +267,7 @@ def build_parser() -> argparse.ArgumentParser:
     running.add_argument(
         "-w",
         "--work-dir",
-        type=Path,
+        type=path_argument,
         metavar="DIR",
         help=f"where intermediate files are kept for reruns (default: {default.work_dir})",
     )
@@ -253,7 +279,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     running.add_argument(
         "--config-file",
-        type=Path,
+        type=path_argument,
         metavar="FILE",
         help="TOML with settings, such as logs/RUN/colapipe.toml of an earlier run; options on "
         "the command line win",
@@ -297,7 +323,7 @@ def _add_cluster_options(parser: argparse.ArgumentParser) -> None:
     cluster = parser.add_argument_group("on a cluster")
     cluster.add_argument(
         "--slurm",
-        type=Path,
+        type=path_argument,
         metavar="FILE",
         help="submit the run as SLURM jobs, one task per participant, with the partition, account "
         "and so on of this YAML file",
@@ -314,7 +340,7 @@ def _add_cluster_options(parser: argparse.ArgumentParser) -> None:
     )
     cluster.add_argument(
         "--use-plugin",
-        type=Path,
+        type=path_argument,
         metavar="FILE",
         help="YAML with a Nipype plugin and its arguments, such as plugin: SLURM",
     )
@@ -332,10 +358,10 @@ def parse_settings(argv: Sequence[str] | None = None) -> Settings:
     given = vars(parser.parse_args(argv))
     try:
         config_file = given.pop("config_file", None)
-        settings = {**(read_toml(config_file) if config_file else {}), **given}
-        return _checked(settings)
+        from_file = read_config_file(config_file, parser) if config_file else {}
+        return _checked({**from_file, **given})
     except UsageError as err:
-        parser.error(str(err))
+        parser.refuse(str(err))
 
 
 def _checked(given: dict[str, Any]) -> Settings:
@@ -371,13 +397,6 @@ def _checked(given: dict[str, Any]) -> Settings:
     return settings
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of 1 or more")
-    return value
-
-
 def _memory(text: str) -> float:
     from colapipe.resources import parse_memory
 
@@ -390,4 +409,4 @@ def _memory(text: str) -> float:
 def _device(text: str) -> str:
     if text in ("auto", "cpu", "cuda") or text.removeprefix("cuda:").isdecimal():
         return text
-    raise argparse.ArgumentTypeError(f"{text!r} is not auto, cpu, cuda or cuda:N")
+    raise argparse.ArgumentTypeError(not_a_choice(text, ("auto", "cpu", "cuda", "cuda:N")))

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from colapipe import __version__
-from colapipe.bids.dataset import ensure_outside, validate, write_dataset_description
+from colapipe.bids.dataset import validate, write_dataset_description
 from colapipe.bids.derivatives import parse_derivatives
+from colapipe.cli import preflight
 from colapipe.cli.attempts import Attempt, Refusals, carry_out, read_refusals
 from colapipe.cli.portions import (
     by_participant,
@@ -30,6 +31,7 @@ from colapipe.cli.portions import (
     run_in_portions,
 )
 from colapipe.cli.screen import Screen
+from colapipe.cli.space import check_writable
 from colapipe.config import Settings
 from colapipe.errors import DatasetError, LockedError, MissingToolError, OutputError, UsageError
 from colapipe.failures import Failure, last_words, participant_of
@@ -81,25 +83,29 @@ def run(settings: Settings) -> int:
     if settings.mode == "reports-only":
         from colapipe.cli.reports import rewrite_reports
 
+        check_writable(settings.out_dir)
         return rewrite_reports(settings)
-    ensure_outside(settings.out_dir, settings.bids_dir, settings.work_dir)
+    preflight.check_places(settings)
     model = None if settings.mode == "preproc-only" else read_model(settings.model)
+    if model is not None:
+        preflight.check_sampling_of(settings, model)
     tools = Tools(*choose_engine(settings.engine), model)
-    if settings.export is not None:
-        from colapipe.export import check_export_folder
-
-        check_export_folder(settings.export, settings.bids_dir, settings.out_dir)
     if settings.slurm is None and settings.use_plugin is None:  # with them, it is a job's device
         check_device(settings.device)
+    preflight.check_files(settings, plan_resources(settings))
     about_dataset: list[str] = []
     plans = plan_run(settings, make_request(settings, model), about_dataset.append)
     screen = Screen(settings.verbosity)
     finished = FinishedParticipants(settings, tools.engine, tools.engine_version, model)
     unfinished, done = find_unfinished(plans, finished)
+    folder = work_folder(settings)
+    fresh = [label for label in unfinished if not participant_folders(folder, label)]
+    remarks = [*about_dataset, *preflight.resource_warnings(settings)]
+    remarks += preflight.space_warnings(settings, plans, list(unfinished), fresh)
     if settings.dry_run:
-        screen.plan(plans, tools.engine, model, about_dataset)
+        screen.plan(plans, tools.engine, model, remarks)
         _say_what_would_run(settings, tools, plans, unfinished, done, screen)
-        return 0
+        return int(any(plan.errors for plan in plans))
     if settings.slurm is not None:
         from colapipe.slurm.submit import submit_run
 
@@ -111,7 +117,7 @@ def run(settings: Settings) -> int:
     log_dir = prepare_output(settings)
     screen.log_to(log_dir / "colapipe.log")
     screen.say(f"colapipe {__version__}: {shlex.join(sys.argv[1:])}", log_only=True)
-    screen.plan(plans, tools.engine, model, about_dataset)
+    screen.plan(plans, tools.engine, model, remarks)
     warnings = [] if settings.mode == "synth-only" else check_dataset(settings, screen)
     warnings += write_dataset_description(
         settings.out_dir,
@@ -183,6 +189,7 @@ def _export(settings: Settings, plans: Sequence[SessionPlan], screen: Screen) ->
 
 def _gather(settings: Settings) -> int:
     """Carry out the group level."""
+    from colapipe.group import TABLE as TABLE_OF_GROUP
     from colapipe.group import write_group
 
     path = settings.out_dir / "dataset_description.json"
@@ -191,7 +198,11 @@ def _gather(settings: Settings) -> int:
             f"{path}: does not exist; expected the output folder of a run at the participant "
             "level. Make that run first, or check the second argument."
         )
+    check_writable(settings.out_dir)
     screen = Screen(settings.verbosity)
+    if settings.dry_run:
+        screen.say(f"would be written: {settings.out_dir / TABLE_OF_GROUP} and its page")
+        return 0
     written = write_group(settings.out_dir)
     for problem in written.group.problems:
         screen.warn(problem)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -47,7 +48,11 @@ class Screen:
             self._logger.removeHandler(old)
         # A log that cannot be written (the disk is full) is no reason to print its stack.
         logging.raiseExceptions = False
-        handler = logging.FileHandler(path, encoding="utf-8")
+        # A file name may hold bytes that are no text.
+        handler = _LogFile(path, encoding="utf-8", errors="backslashreplace")
+        handler.on_failure = lambda words: self.console.print(
+            f"[yellow]warning:[/] {escape(words)}"
+        )
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s"))
         self._logger.addHandler(handler)
 
@@ -176,6 +181,19 @@ class Screen:
         )
         if written or problems:
             self.say(f"reports: {out_dir}/sub-*.html")
+
+
+class _LogFile(logging.FileHandler):
+    """A log that says once that it cannot be written."""
+
+    on_failure: Callable[[str], None] | None = None
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Tell the terminal, the first time."""
+        tell, self.on_failure = self.on_failure, None
+        reason = sys.exc_info()[1]
+        if tell is not None:
+            tell(f"{self.baseFilename}: cannot be written ({reason}); the run goes on")
 
 
 def _synthesised(plan: SessionPlan) -> list[str]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from colapipe.coladiff.configuration import Configuration, ConfigurationError
+from colapipe.coladiff.filekind import describe_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,6 +29,7 @@ BASELINES = ("unet", "mmgan", "quadratic", "copy", "class-mean")
 METADATA_KEY = "colapipe"
 
 _LARGEST_HEADER = 16 * 2**20
+_SAFETENSORS = "a safetensors file"
 _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "U8": 1, "BOOL": 1}
 _KEYS: dict[str, type | tuple[type, ...]] = {
     "format_version": int,
@@ -241,14 +243,19 @@ def load_checkpoint(
 
 def _read_header(path: Path) -> dict[str, Any]:
     """Parse the header: 8 bytes of length, then JSON, then the tensors' bytes."""
+    kind = describe_file(path)
+    if kind != _SAFETENSORS:
+        raise CheckpointError(
+            f"{path}: is {kind}, not a safetensors file; expected a model of colapipe "
+            "(.safetensors). Other formats, such as PyTorch pickles, are never loaded."
+        )
     size = path.stat().st_size
     with path.open("rb") as stream:
-        start = stream.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        length = struct.unpack("<Q", stream.read(8))[0]
         if not 2 <= length <= min(size - 8, _LARGEST_HEADER):
             raise CheckpointError(
-                f"{path}: not a safetensors file; expected a model of colapipe (.safetensors). "
-                "Other formats, such as PyTorch pickles, are never loaded."
+                f"{path}: a safetensors file that is incomplete or damaged: its header announces "
+                f"{length} bytes, the file has {size}. Fetch the model again."
             )
         text = stream.read(length)
     try:

@@ -44,6 +44,7 @@ from colapipe.coladiff.intensity import find_scale, put_to_scale
 from colapipe.coladiff.layout import frozen
 from colapipe.coladiff.network import CoLaDiffNetwork
 from colapipe.coladiff.samplers import SAMPLERS
+from colapipe.coladiff.sampling import check_sampling
 from colapipe.coladiff.seeds import image_seed, noise
 from colapipe.coladiff.uncertainty import RunningStatistics
 from colapipe.coladiff.window import Part, Window, in_windows, part_of
@@ -240,8 +241,7 @@ class CoLaDiff:
         if steps is None:
             steps = defaults["steps" if samples == 1 else "sampled_steps"]
         sampler = defaults["sampler"] if sampler is None else sampler
-        if sampler not in SAMPLERS:
-            raise ValueError(f"unknown sampler {sampler!r}; known are {sorted(SAMPLERS)}")
+        check_sampling(self.network.configuration, sampler, steps)
         if samples < 1 or batch_size < 1:
             raise ValueError("samples and batch_size must be at least 1")
         times = SAMPLERS[sampler].times(self.network.schedule, steps)

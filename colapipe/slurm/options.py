@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from colapipe.coladiff.filekind import describe_file
 from colapipe.errors import UsageError
 
 _TIME = re.compile(r"\d+|\d+:\d\d(:\d\d)?|\d+-\d+(:\d\d){0,2}|UNLIMITED|INFINITE", re.IGNORECASE)
@@ -133,17 +134,26 @@ def read_yaml(path: Path, option: str) -> dict[str, Any]:
         # The base loader makes texts, lists and mappings, and no other object.
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
     except OSError as err:
-        raise UsageError(f"{option} {path}: cannot be read ({err.strerror}).") from err
-    except (yaml.YAMLError, UnicodeDecodeError) as err:
-        raise UsageError(f"{option} {path}: is not a YAML file ({err}).") from err
+        raise UsageError(
+            f"{option} {path}: cannot be read ({err.strerror}); expected a YAML file."
+        ) from err
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as err:
+        raise UsageError(
+            f"{option} {path}: {_not_yaml(path, f'is not a YAML file ({err})')}"
+        ) from err
     if content is None or content in _ABSENT:
         return {}
     if not isinstance(content, dict):
-        raise UsageError(
-            f"{option} {path}: found {type(content).__name__}, expected keys with values, such as "
-            "partition: normal."
-        )
+        raise UsageError(f"{option} {path}: {_not_yaml(path, f'found a {type(content).__name__}')}")
     return content
+
+
+def _not_yaml(path: Path, problem: str) -> str:
+    """Return what to say of a file that is not YAML with keys: what it is, if that can be told."""
+    kind = describe_file(path)
+    unclear = kind in ("a YAML file", "a text file", "a file of another kind")
+    found = problem if unclear else f"is {kind}"
+    return f"{found}; expected YAML: keys with values, such as partition: normal."
 
 
 def parse_options(

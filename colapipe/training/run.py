@@ -20,6 +20,7 @@ from colapipe.coladiff.presets import PRESETS
 from colapipe.contrasts import CONTRASTS
 from colapipe.errors import DatasetError, UsageError
 from colapipe.locks import lock
+from colapipe.suggest import did_you_mean
 from colapipe.training.baseline_recipes import MMGANRecipe, UNetRecipe
 from colapipe.training.cache import cache_split
 from colapipe.training.loop import MODEL_FILE, Settings, Trainer
@@ -140,7 +141,7 @@ def make_recipe(
     if preset not in PRESETS:
         raise UsageError(
             f"--preset {preset}: known are {', '.join([*PRESETS, *BASELINES])}; the baselines "
-            "have nothing to --set"
+            f"have nothing to --set.{did_you_mean(preset, [*PRESETS, *BASELINES])}"
         )
     try:
         entries = PRESETS[preset].to_dict() | {"contrasts": list(contrasts)}

@@ -16,11 +16,12 @@ from nipype.pipeline import plugins as nipype_plugins
 from colapipe.errors import MissingToolError, UsageError
 from colapipe.resources import Resources
 from colapipe.slurm.options import read_yaml
+from colapipe.suggest import did_you_mean
 from colapipe.workflows.execution import Executor, local_executor
 from colapipe.workflows.plugins.failures import KeepsFailures
 from colapipe.workflows.plugins.serial import SerialPlugin
 from colapipe.workflows.plugins.slurm import SlurmPlugin
-from colapipe.workflows.plugins.slurm_options import read_plugin_options
+from colapipe.workflows.plugins.slurm_options import PluginOptions, read_plugin_options
 
 logger = logging.getLogger("colapipe")
 
@@ -59,29 +60,58 @@ def load_plugin(
         If SLURM is asked for and is not there.
     """
     where = f"--use-plugin {path}"
-    content = read_yaml(path, "--use-plugin")
-    unknown = [key for key in content if key not in ("plugin", "plugin_args")]
-    name = content.get("plugin")
-    if unknown or not isinstance(name, str):
-        found = ", ".join(content) or "nothing"
-        raise UsageError(f"{where}: found {found}, expected the keys plugin and plugin_args.")
-    given = content.get("plugin_args") or {}
-    if not isinstance(given, dict):
-        raise UsageError(f"{where}: plugin_args: found {given!r}, expected keys with values.")
+    name, given = _read(path, where)
     if name == "SLURM":
-        options = read_plugin_options(given, f"{where}: plugin_args")
-        if shutil.which("sbatch") is None:
-            raise MissingToolError(
-                f"{where}: sbatch was not found; expected SLURM's commands on PATH. Start this on "
-                "a machine that may submit jobs, or leave --use-plugin away."
-            )
-        return SlurmPlugin(options, log_file, warn)
+        return SlurmPlugin(_slurm_options(given, where), log_file, warn)
     arguments = _typed_arguments(path)
     if name == "MultiProc":
         return local_executor(_limited(resources, arguments, where, warn), log_file, warn)
     if name == "Linear":
         return SerialPlugin()
     return _keeping_failures(_find(name, where), arguments)
+
+
+def check_plugin(path: Path, resources: Resources) -> None:
+    """Refuse what `load_plugin` would refuse, without making a plugin.
+
+    Raises
+    ------
+    UsageError, MissingToolError
+        As `load_plugin`.
+    """
+    where = f"--use-plugin {path}"
+    name, given = _read(path, where)
+    if name == "SLURM":
+        _slurm_options(given, where)
+    elif name == "MultiProc":
+        _limited(resources, _typed_arguments(path), where, lambda words: None)
+    elif name != "Linear":
+        _find(name, where)
+
+
+def _read(path: Path, where: str) -> tuple[str, dict[str, Any]]:
+    """Return the name of a plugin and its arguments, which are still texts."""
+    content = read_yaml(path, "--use-plugin")
+    unknown = [key for key in content if key not in ("plugin", "plugin_args")]
+    name = content.get("plugin")
+    if unknown or not isinstance(name, str):
+        found = ", ".join(content) or "nothing"
+        hint = did_you_mean(unknown[0], ("plugin", "plugin_args")) if unknown else ""
+        raise UsageError(f"{where}: found {found}, expected the keys plugin and plugin_args.{hint}")
+    given = content.get("plugin_args") or {}
+    if not isinstance(given, dict):
+        raise UsageError(f"{where}: plugin_args: found {given!r}, expected keys with values.")
+    return name, given
+
+
+def _slurm_options(given: dict[str, Any], where: str) -> PluginOptions:
+    options = read_plugin_options(given, f"{where}: plugin_args")
+    if shutil.which("sbatch") is None:
+        raise MissingToolError(
+            f"{where}: sbatch was not found; expected SLURM's commands on PATH. Start this on "
+            "a machine that may submit jobs, or leave --use-plugin away."
+        )
+    return options
 
 
 def known_plugins() -> list[str]:
@@ -126,13 +156,24 @@ def _limited(
 ) -> Resources:
     """Return resources as MultiProc's arguments limit them."""
     given = dict(arguments)
-    nprocs = int(given.pop("n_procs", resources.nprocs))
-    mem_gb = float(given.pop("memory_gb", resources.mem_gb))
-    gpus = resources.gpus[: int(given.pop("n_gpu_procs", len(resources.gpus)))]
+    nprocs = int(_number(given, "n_procs", resources.nprocs, where))
+    mem_gb = _number(given, "memory_gb", resources.mem_gb, where)
+    gpus = resources.gpus[: int(_number(given, "n_gpu_procs", len(resources.gpus), where, 0))]
     if given:
         warn(f"{where}: not used by this MultiProc: {', '.join(given)}")
     threads = min(resources.threads, nprocs)
     return dataclasses.replace(resources, nprocs=nprocs, mem_gb=mem_gb, gpus=gpus, threads=threads)
+
+
+def _number(
+    given: dict[str, Any], key: str, default: float, where: str, least: float = 0.001
+) -> float:
+    """Take a number out of the arguments."""
+    value = given.pop(key, default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < least:
+        expected = "a number of 0 or more" if least == 0 else "a number above 0"
+        raise UsageError(f"{where}: plugin_args: {key}: found {value!r}, expected {expected}.")
+    return value
 
 
 def _typed_arguments(path: Path) -> dict[str, Any]:
