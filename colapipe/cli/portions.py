@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from colapipe.config import Settings
 from colapipe.failures import Failure, participant_of
-from colapipe.finished import FinishedParticipants
+from colapipe.fingerprints import Times
+from colapipe.finished import FinishedParticipants, Task
 from colapipe.locks import lock_participants
 from colapipe.plan import SessionPlan
+from colapipe.superseded import snapshot
 from colapipe.workdir import clean, work_folder
 
 PORTION = 32
@@ -22,6 +25,22 @@ looked through whenever one ends: in portions, a participant costs the same amon
 
 
 @dataclass
+class Executed:
+    """What came of the workflow of some participants.
+
+    Parameters
+    ----------
+    failures : list of Failure
+        Nodes that failed.
+    written : dict
+        Participant to the files in the output folder that its nodes have made, now or before.
+    """
+
+    failures: list[Failure] = field(default_factory=list)
+    written: dict[str, set[Path]] = field(default_factory=dict)
+
+
+@dataclass
 class Outcome:
     """What came of the participants of a run.
 
@@ -31,10 +50,13 @@ class Outcome:
         Nodes that failed.
     locked : dict
         Participant that another run is at work on, to words about that run.
+    before : dict
+        Participant to the state of its outputs before its nodes ran.
     """
 
     failures: list[Failure] = field(default_factory=list)
     locked: dict[str, str] = field(default_factory=dict)
+    before: dict[str, dict[Path, Times]] = field(default_factory=dict)
 
 
 def by_participant(plans: Sequence[SessionPlan]) -> dict[str, list[SessionPlan]]:
@@ -47,23 +69,23 @@ def by_participant(plans: Sequence[SessionPlan]) -> dict[str, list[SessionPlan]]
 
 def find_unfinished(
     plans: Sequence[SessionPlan], finished: FinishedParticipants
-) -> tuple[dict[str, str], list[str]]:
+) -> tuple[dict[str, Task], list[str]]:
     """Tell participants with work to do from those who are finished.
 
     Returns
     -------
     unfinished : dict
-        Participant to the key that `finished` knows the present state of the scans by.
+        Participant to the task, with the present state of the scans.
     done : list of str
     """
     unfinished, done = {}, []
     for participant, group in by_participant(plans).items():
         if any(plan.spaces for plan in group):
-            key = finished.key(group)
-            if finished.holds(participant, key):
+            task = finished.task(group)
+            if finished.holds(participant, task):
                 done.append(participant)
             else:
-                unfinished[participant] = key
+                unfinished[participant] = task
     return unfinished, done
 
 
@@ -85,9 +107,10 @@ def plans_to_report(
 def run_in_portions(
     settings: Settings,
     plans: Sequence[SessionPlan],
-    unfinished: Mapping[str, str],
+    unfinished: Mapping[str, Task],
     finished: FinishedParticipants,
-    execute: Callable[[Sequence[SessionPlan]], list[Failure]],
+    execute: Callable[[Sequence[SessionPlan]], Executed],
+    settle: Callable[[Sequence[SessionPlan], set[Path], Collection[Path]], list[Failure]],
 ) -> Outcome:
     """Carry out the plans of unfinished participants, and note who is finished now.
 
@@ -99,7 +122,11 @@ def run_in_portions(
         As from `find_unfinished`.
     finished : FinishedParticipants
     execute : callable
-        Carries some plans out and returns the nodes that failed.
+        Carries some plans out.
+    settle : callable
+        Takes the plans of a participant whose nodes have all been done, what they made, and the
+        outputs that were there before; removes what earlier requests made, and returns what failed
+        at that.
     """
     outcome = Outcome()
     folder = work_folder(settings)
@@ -111,13 +138,20 @@ def run_in_portions(
             outcome.locked |= refused
             if settings.clean_workdir == "before":
                 clean(folder, held)
-            failures = execute([plan for plan in plans if plan.participant in held])
-            outcome.failures += failures
-            if failures and settings.stop_on_first_crash:
+            outcome.before |= {label: snapshot(settings.out_dir, label) for label in held}
+            mine = by_participant([plan for plan in plans if plan.participant in held])
+            executed = execute([plan for group in mine.values() for plan in group])
+            outcome.failures += executed.failures
+            if executed.failures and settings.stop_on_first_crash:
                 break
-            failed = {participant_of(failure.node)[0] for failure in failures}
+            failed = {participant_of(failure.node)[0] for failure in executed.failures}
             for participant in held:
                 if participant not in failed:
+                    written = executed.written.get(participant, set())
+                    problems = settle(mine[participant], written, outcome.before[participant])
+                    outcome.failures += problems
+                    if problems:
+                        continue
                     finished.note(participant, unfinished[participant])
                     if settings.clean_workdir == "success":
                         clean(folder, [participant])

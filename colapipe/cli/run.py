@@ -16,6 +16,7 @@ import traceback
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +24,24 @@ from colapipe import __version__
 from colapipe.bids.dataset import ensure_outside, validate, write_dataset_description
 from colapipe.bids.derivatives import parse_derivatives
 from colapipe.cli.portions import (
+    Executed,
+    Outcome,
     by_participant,
     find_unfinished,
     plans_to_report,
     run_in_portions,
 )
 from colapipe.cli.screen import Screen
+from colapipe.cli.settle import Settling, left_behind, name_strangers, why_withheld
 from colapipe.config import Settings
 from colapipe.errors import DatasetError, LockedError, MissingToolError, OutputError, UsageError
 from colapipe.failures import Failure, last_words, participant_of
-from colapipe.finished import FinishedParticipants
+from colapipe.finished import FinishedParticipants, Task
 from colapipe.model_info import ModelInfo, read_model
 from colapipe.plan import Request, SessionPlan, plan_run
 from colapipe.report.methods import methods
 from colapipe.resources import Resources, available_cpus, available_memory_gb, visible_gpus
+from colapipe.superseded import announce
 from colapipe.usage import TABLE, read_usage
 from colapipe.workdir import participant_folders, provide_temporary_folder, work_folder
 
@@ -89,7 +94,7 @@ def run(settings: Settings) -> int:
         check_export_folder(settings.export, settings.bids_dir, settings.out_dir)
     if settings.slurm is None and settings.use_plugin is None:  # with them, it is a job's device
         check_device(settings.device)
-    plans = plan_run(settings, make_request(settings, model))
+    plans = announce(settings, plan_run(settings, make_request(settings, model)))
     screen = Screen(settings.verbosity)
     finished = FinishedParticipants(settings, tools.engine, tools.engine_version, model)
     unfinished, done = find_unfinished(plans, finished)
@@ -101,6 +106,10 @@ def run(settings: Settings) -> int:
         from colapipe.slurm.submit import submit_run
 
         screen.plan(plans, tools.engine, model)
+        if not settings.slurm_dry_run:  # No task is submitted for those who need nothing.
+            logs = settings.out_dir / "logs"
+            about = describe_run(settings, tools, (), logs)
+            Settling(settings, partial(describe_participant, about), screen, logs).idle(plans)
         code = submit_run(settings, list(unfinished), screen.say)
         return code or int(any(plan.errors for plan in plans))
 
@@ -120,10 +129,14 @@ def run(settings: Settings) -> int:
     )
     for warning in warnings:
         screen.warn(warning)
+    name_strangers(settings, plans, screen)
     about = describe_run(settings, tools, warnings, log_dir)
+    describe = partial(describe_participant, about)
+    settling = Settling(settings, describe, screen, log_dir / "colapipe.log")
+    idle = settling.idle(plans)
     if done:
         screen.say(f"{len(done)} participant(s) finished before, nothing has changed for them")
-    if not unfinished and not any(plan.errors for plan in plans):
+    if not unfinished and idle == Outcome() and not any(plan.errors for plan in plans):
         screen.say("Nothing to do.")
         return _export(settings, plans, screen)
     resources = plan_resources(settings)
@@ -132,11 +145,13 @@ def run(settings: Settings) -> int:
         f"{resources.mem_gb:.1f} GB, {len(resources.gpus)} GPU(s)"
     )
 
-    def execute_portion(portion: Sequence[SessionPlan]) -> list[Failure]:
+    def execute_portion(portion: Sequence[SessionPlan]) -> Executed:
         return _execute(settings, tools, portion, resources, about, screen)
 
     try:
-        outcome = run_in_portions(settings, plans, unfinished, finished, execute_portion)
+        outcome = run_in_portions(
+            settings, plans, unfinished, finished, execute_portion, settling.finish
+        )
     except Exception as err:
         if isinstance(err, OSError) or hasattr(err, "exit_code"):
             raise
@@ -146,17 +161,28 @@ def run(settings: Settings) -> int:
             f"please report it with {log_dir / 'colapipe.log'}."
         )
         return 70
+    outcome.failures += idle.failures
+    outcome.locked |= idle.locked
     for words in outcome.locked.values():
         screen.warn(words)
     mine = plans_to_report(plans, done, outcome.locked)
-    code = _finish(settings, mine, outcome.failures, about, screen, time.monotonic() - started)
+    code = _finish(settings, mine, outcome, about, screen, time.monotonic() - started)
     code = code or (LockedError.exit_code if outcome.locked else 0)
-    exported = _export(settings, plans, screen)
+    withheld = why_withheld(plans, outcome.failures, outcome.locked)
+    exported = _export(settings, plans, screen, withheld)
     return code or exported
 
 
-def _export(settings: Settings, plans: Sequence[SessionPlan], screen: Screen) -> int:
-    """Hand the finished contrasts on, if that was asked for; return the exit code."""
+def _export(
+    settings: Settings,
+    plans: Sequence[SessionPlan],
+    screen: Screen,
+    withheld: Mapping[tuple[str, str | None], str] | None = None,
+) -> int:
+    """Hand the finished contrasts on, if that was asked for; return the exit code.
+
+    Of sessions that are `withheld`, with the reason, nothing is handed on.
+    """
     if settings.export is None:
         return 0
     from colapipe.export import export
@@ -167,6 +193,7 @@ def _export(settings: Settings, plans: Sequence[SessionPlan], screen: Screen) ->
         settings.export,
         [(plan.participant, plan.session) for plan in plans],
         [root for _, root in prepared],
+        withheld or {},
     )
     for problem in done.problems:
         screen.warn(problem)
@@ -187,10 +214,17 @@ def _gather(settings: Settings) -> int:
             f"{path}: does not exist; expected the output folder of a run at the participant "
             "level. Make that run first, or check the second argument."
         )
+    from colapipe.report.record import unknown_runs
+
     screen = Screen(settings.verbosity)
     written = write_group(settings.out_dir)
     for problem in written.group.problems:
         screen.warn(problem)
+    for participant, why in unknown_runs(settings.out_dir).items():
+        screen.warn(
+            f"sub-{participant}: {why}, so that its files may be older than the last request. Run "
+            "the participant level again."
+        )
     made = sum(row.get("synthetic") == "true" for row in written.group.rows)
     screen.say(
         f"written: {written.table}, {len(written.group.rows)} row(s), {made} of synthetic images"
@@ -351,6 +385,16 @@ def describe_participant(
     }
 
 
+def describe_earlier(described: dict[str, Any], earlier: Sequence[str]) -> dict[str, Any]:
+    """Add to what the report of a failed participant says what in the folder is not of this run."""
+    said = [
+        f"{Path(name).name} is of an earlier run: this one failed, and the file may not be what it "
+        "was asked for."
+        for name in earlier
+    ]
+    return {**described, "earlier": list(earlier), "warnings": [*described["warnings"], *said]}
+
+
 def choose_gpus(device: str) -> tuple[str, ...]:
     """Return the GPUs that ``--device`` names, as ``CUDA_VISIBLE_DEVICES`` takes them."""
     gpus = () if device == "cpu" else tuple(visible_gpus())
@@ -377,11 +421,11 @@ def _execute(
     resources: Resources,
     about: dict[str, Any],
     screen: Screen,
-) -> list[Failure]:
+) -> Executed:
     """Build the workflow, say what is cached, and run the rest."""
     if not any(plan.spaces for plan in plans):
-        return []
-    from colapipe.workflows.cache import count_nodes
+        return Executed()
+    from colapipe.workflows.cache import count_nodes, written_files
     from colapipe.workflows.execution import Executor, configure_nipype, execute, local_executor
     from colapipe.workflows.plugins.load import load_plugin
 
@@ -400,9 +444,11 @@ def _execute(
     screen.say(f"{done} of {total} nodes are cached, {total - done} will run")
     if done == total:
         plugin.close()
-        return []
+        return Executed([], written_files(workflow))
     with screen.progress(total) as on_node:
-        return execute(workflow, plugin, on_node)
+        failures = execute(workflow, plugin, on_node)
+    failed = {participant_of(failure.node)[0] for failure in failures}
+    return Executed(failures, written_files(workflow, failed))
 
 
 def _build_workflow(
@@ -439,7 +485,7 @@ def _say_what_would_run(
     settings: Settings,
     tools: Tools,
     plans: Sequence[SessionPlan],
-    unfinished: Mapping[str, str],
+    unfinished: Mapping[str, Task],
     done: Sequence[str],
     screen: Screen,
 ) -> None:
@@ -478,21 +524,25 @@ def _say_what_would_run(
 def _finish(
     settings: Settings,
     plans: Sequence[SessionPlan],
-    failures: Sequence[Failure],
+    outcome: Outcome,
     about: dict[str, Any],
     screen: Screen,
     seconds: float,
 ) -> int:
     """Write the reports of failed participants, print the summary, and return the exit code."""
-    problems = collect_problems(plans, failures)
+    problems = collect_problems(plans, outcome.failures)
     for participant, group in by_participant(plans).items():
         if participant in problems:
-            _report_failure(settings, participant, group, problems[participant], about, screen)
+            described = describe_participant(about, group, problems[participant])
+            earlier = left_behind(settings, group, outcome.failures, outcome.before)
+            _report_failure(settings, participant, describe_earlier(described, earlier), screen)
     written = sorted(
         plan.label for plan in plans if plan.spaces and plan.participant not in problems
     )
     if written:
-        synthesised = dict.fromkeys(t.contrast for plan in plans for t in plan.targets)
+        synthesised = dict.fromkeys(
+            target.contrast for plan in plans if plan.label in written for target in plan.targets
+        )
         used = methods(about, tuple(synthesised))
         log_dir = Path(about["log_dir"])
         (log_dir / "CITATION.md").write_text(used.text + "\n", encoding="utf-8")
@@ -518,15 +568,12 @@ def _is_full(folder: Path) -> bool:
 def _report_failure(
     settings: Settings,
     participant: str,
-    plans: Sequence[SessionPlan],
-    problems: Sequence[dict[str, str]],
-    about: dict[str, Any],
+    described: dict[str, Any],
     screen: Screen,
 ) -> None:
     """Write the page of a participant who failed: what there is, and what went wrong."""
     from colapipe.report.record import write_report
 
-    described = describe_participant(about, plans, problems)
     # A full disk is one reason for failures; it must not hide the others.
     with contextlib.suppress(OSError):
         try:
