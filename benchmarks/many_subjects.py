@@ -96,7 +96,7 @@ def measure(dataset: Path, out: Path, count: int) -> tuple[str, ...]:
         for number in range(28):
             (anat / f"sub-{participant}_desc-{number}_T1w.json").write_text("{}")
         (out / f"sub-{participant}.html").write_text("")
-        finished.note(participant, finished.key(group))
+        finished.note(participant, finished.task(group))
     done = dry_run(settings)
     each = (f"{1000 * seconds / len(plans):.0f}" if seconds else "-" for seconds in (graph, whole))
     return (str(count), f"{fresh:.1f}", f"{done:.1f}", *each)

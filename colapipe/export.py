@@ -114,13 +114,17 @@ class Image:
 
 @dataclass(frozen=True)
 class Case:
-    """One session: what there is on the reference grid that has most of it."""
+    """One session: what there is on the reference grid that has most of it.
+
+    Nothing where ``withheld`` says why what is there is not handed on.
+    """
 
     participant: str
     session: str | None
     reference: str | None
     images: Mapping[str, Image] = field(default_factory=dict)
     mask: Derivative | None = None
+    withheld: str = ""
 
     @property
     def name(self) -> str:
@@ -188,6 +192,7 @@ def export(
     directory: Path,
     sessions: Sequence[tuple[str, str | None]],
     others: Sequence[Path] = (),
+    withheld: Mapping[tuple[str, str | None], str] | None = None,
 ) -> Exported:
     """Write the contrasts of some sessions for BraTS algorithms and for nnU-Net.
 
@@ -209,6 +214,9 @@ def export(
         Labels of participant and session.
     others : sequence of Path
         Further folders with preprocessed images, for a run with ``--synth-only``.
+    withheld : mapping, optional
+        Sessions whose files may not be what was asked for, with the reason; the manifest says so,
+        and none of their volumes is exported.
 
     Returns
     -------
@@ -219,7 +227,11 @@ def export(
     OutputError, ReadWriteError
         If something cannot be written.
     """
-    cases = [_find_case(out_dir, others, *who) for who in sessions]
+    why = withheld or {}
+    cases = [
+        Case(*who, None, withheld=why[who]) if who in why else _find_case(out_dir, others, *who)
+        for who in sessions
+    ]
     channels = _channels(cases)
     # Without its table, a folder that is half written does not pass for an export.
     for folder in (BRATS_FOLDER, NNUNET_FOLDER):
@@ -535,6 +547,8 @@ def _rows(
         image = case.images.get(contrast)
         if image is None:
             note = "neither a preprocessed scan nor a synthesised image; the case is incomplete"
+            if case.withheld:
+                note = f"not exported: {case.withheld}"
             yield row | {"origin": "missing", "note": note}
             continue
         row |= _origin(image, out_dir)

@@ -44,9 +44,9 @@ def write_group(out_dir: Path) -> Written:
         If a file cannot be written. What cannot be read is a problem of the group, and said.
     """
     from colapipe.report.group_page import build_group_page
-    from colapipe.report.record import read_failures
+    from colapipe.report.record import read_earlier, read_failures
 
-    group = gather(out_dir, read_failures(out_dir))
+    group = gather(out_dir, read_failures(out_dir), read_earlier(out_dir))
     table = out_dir / TABLE
     write_json(table.with_suffix(".json"), group.columns)
     write_text(table, _as_tsv(group))

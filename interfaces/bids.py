@@ -12,7 +12,6 @@ from nipype.interfaces.base import (
     File,
     InputMultiObject,
     OutputMultiObject,
-    SimpleInterface,
     TraitedSpec,
     isdefined,
     traits,
@@ -21,6 +20,7 @@ from nipype.interfaces.base import (
 from colapipe.bids import sidecars
 from colapipe.bids.names import derivative_path
 from colapipe.contrasts import TISSUES
+from colapipe.interfaces.published import Published
 
 
 class _SaveInput(BaseInterfaceInputSpec):
@@ -39,7 +39,7 @@ class _SaveOutput(TraitedSpec):
     out_files = OutputMultiObject(File(exists=True))
 
 
-class _Save(SimpleInterface):
+class _Save(Published):
     """What all of them share: names, and the list of files written."""
 
     output_spec = _SaveOutput
@@ -180,6 +180,9 @@ class _SaveSynthesisInput(_SaveInput):
     lesion_conditioning = traits.Bool(False, usedefault=True)
 
 
+_STD = "synthstd"
+
+
 class SaveSynthesis(_Save):
     """Save a synthesised contrast and its standard deviation, labelled as what they are."""
 
@@ -189,9 +192,13 @@ class SaveSynthesis(_Save):
         given = self.inputs
         geometry = json.loads(Path(given.geometry).read_text(encoding="utf-8"))
         grid = geometry["grid"]
+        # Neither an image nor a sidecar may stand beside the spread of an earlier image's samples.
+        for extension in (".nii.gz", ".json"):
+            old = self._path(extension, contrast=given.contrast, space=given.reference, desc=_STD)
+            old.unlink(missing_ok=True)
         for in_file, desc, describe in (
             (given.mean, "synth", sidecars.synth),
-            (given.std, "synthstd", sidecars.synthstd),
+            (given.std, _STD, sidecars.synthstd),
         ):
             if not isdefined(in_file):
                 continue
@@ -222,11 +229,7 @@ class SaveScores(_Save):
     input_spec = _SaveScoresInput
 
     def _run_interface(self, runtime: Any) -> Any:
-        from colapipe.evaluation.scores import (
-            describe_columns,
-            read_scores_tsv,
-            write_scores_tsv,
-        )
+        from colapipe.evaluation.scores import describe_columns, write_scores_tsv
 
         given = self.inputs
         rows = [
@@ -236,10 +239,6 @@ class SaveScores(_Save):
         ]
         names = {"suffix": "qc", "space": given.reference, "desc": "synth"}
         table = self._path(".tsv", **names)
-        if table.exists():
-            # Scores of targets that this run did not make stay what they are.
-            made = {row["target"] for row in rows}
-            rows = [r for r in read_scores_tsv(table) if r["target"] not in made] + rows
         who = {"participant_id": f"sub-{given.participant}"}
         if given.session:
             who["session_id"] = f"ses-{given.session}"

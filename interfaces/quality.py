@@ -10,10 +10,11 @@ from nipype.interfaces.base import (
     File,
     InputMultiObject,
     OutputMultiObject,
-    SimpleInterface,
     TraitedSpec,
     traits,
 )
+
+from colapipe.interfaces.published import Published
 
 
 class _SaveQualityInput(BaseInterfaceInputSpec):
@@ -28,7 +29,7 @@ class _SaveQualityOutput(TraitedSpec):
     out_files = OutputMultiObject(File(exists=True))
 
 
-class SaveQuality(SimpleInterface):
+class SaveQuality(Published):
     """Write the quality numbers of one session on one reference grid."""
 
     input_spec = _SaveQualityInput

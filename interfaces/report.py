@@ -10,10 +10,11 @@ from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
     File,
     InputMultiObject,
-    SimpleInterface,
     TraitedSpec,
     traits,
 )
+
+from colapipe.interfaces.published import Published
 
 
 class _WriteReportInput(BaseInterfaceInputSpec):
@@ -30,7 +31,7 @@ class _WriteReportOutput(TraitedSpec):
     out_file = File(exists=True)
 
 
-class WriteReport(SimpleInterface):
+class WriteReport(Published):
     """Write ``sub-X.html``."""
 
     input_spec = _WriteReportInput

@@ -16,6 +16,22 @@ VERDICT = "verdict.json"
 
 
 @dataclass
+class Executed:
+    """What came of the workflow of some participants.
+
+    Parameters
+    ----------
+    failures : list of Failure
+        Nodes that failed.
+    written : dict
+        Participant to the files in the output folder that its nodes have made, now or before.
+    """
+
+    failures: list[Failure] = field(default_factory=list)
+    written: dict[str, set[Path]] = field(default_factory=dict)
+
+
+@dataclass
 class Attempt:
     """What came of carrying plans out.
 
@@ -25,15 +41,18 @@ class Attempt:
         Nodes that failed, without those that refused a transform.
     plans : list of SessionPlan
         As they were carried out in the end.
+    written : dict
+        Participant to the files that the nodes of these plans have made.
     """
 
     failures: list[Failure] = field(default_factory=list)
     plans: list[SessionPlan] = field(default_factory=list)
+    written: dict[str, set[Path]] = field(default_factory=dict)
 
 
 def carry_out(
     plans: Sequence[SessionPlan],
-    execute: Callable[[Sequence[SessionPlan]], list[Failure]],
+    execute: Callable[[Sequence[SessionPlan]], Executed],
     refused_by: Callable[[Sequence[SessionPlan], Sequence[Failure]], Refusals],
     plan_again: Callable[[SessionPlan, Sequence[RefusedTransform]], SessionPlan],
     *,
@@ -48,7 +67,7 @@ def carry_out(
     ----------
     plans : sequence of SessionPlan
     execute : callable
-        Carries some plans out and returns the nodes that failed.
+        Carries some plans out.
     refused_by : callable
         Tells which transforms were refused, see `read_refusals`.
     plan_again : callable
@@ -59,9 +78,10 @@ def carry_out(
     attempt = Attempt(plans=list(plans))
     waiting = list(plans)
     while waiting:
-        failures = execute(waiting)
-        refusals = refused_by(waiting, failures)
-        attempt.failures += [f for f in failures if f not in refusals.failures]
+        executed = execute(waiting)
+        refusals = refused_by(waiting, executed.failures)
+        attempt.failures += [f for f in executed.failures if f not in refusals.failures]
+        attempt.written |= executed.written
         if not refusals.transforms:
             break
         for number, plan in enumerate(attempt.plans):

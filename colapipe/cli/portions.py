@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from colapipe.cli.attempts import Attempt
 from colapipe.config import Settings
 from colapipe.failures import Failure, participant_of
-from colapipe.finished import FinishedParticipants
+from colapipe.fingerprints import Times
+from colapipe.finished import FinishedParticipants, Task
 from colapipe.locks import lock_participants
 from colapipe.plan import SessionPlan
+from colapipe.superseded import snapshot
 from colapipe.workdir import clean, work_folder
 
 PORTION = 32
@@ -34,11 +37,14 @@ class Outcome:
         Participant that another run is at work on, to words about that run.
     plans : list of SessionPlan
         As they were carried out, where that was tried.
+    before : dict
+        Participant to the state of its outputs before its nodes ran.
     """
 
     failures: list[Failure] = field(default_factory=list)
     locked: dict[str, str] = field(default_factory=dict)
     plans: list[SessionPlan] = field(default_factory=list)
+    before: dict[str, dict[Path, Times]] = field(default_factory=dict)
 
     def as_carried_out(self, plans: Sequence[SessionPlan]) -> list[SessionPlan]:
         """Return plans as they were carried out; those that were not tried are as they were."""
@@ -56,23 +62,23 @@ def by_participant(plans: Sequence[SessionPlan]) -> dict[str, list[SessionPlan]]
 
 def find_unfinished(
     plans: Sequence[SessionPlan], finished: FinishedParticipants
-) -> tuple[dict[str, str], list[str]]:
+) -> tuple[dict[str, Task], list[str]]:
     """Tell participants with work to do from those who are finished.
 
     Returns
     -------
     unfinished : dict
-        Participant to the key that `finished` knows the present state of the scans by.
+        Participant to the task, with the present state of the scans.
     done : list of str
     """
     unfinished, done = {}, []
     for participant, group in by_participant(plans).items():
         if any(plan.spaces for plan in group):
-            key = finished.key(group)
-            if finished.holds(participant, key):
+            task = finished.task(group)
+            if finished.holds(participant, task):
                 done.append(participant)
             else:
-                unfinished[participant] = key
+                unfinished[participant] = task
     return unfinished, done
 
 
@@ -94,9 +100,10 @@ def plans_to_report(
 def run_in_portions(
     settings: Settings,
     plans: Sequence[SessionPlan],
-    unfinished: Mapping[str, str],
+    unfinished: Mapping[str, Task],
     finished: FinishedParticipants,
     execute: Callable[[Sequence[SessionPlan]], Attempt],
+    settle: Callable[[Sequence[SessionPlan], set[Path], Collection[Path]], list[Failure]],
 ) -> Outcome:
     """Carry out the plans of unfinished participants, and note who is finished now.
 
@@ -109,6 +116,10 @@ def run_in_portions(
     finished : FinishedParticipants
     execute : callable
         Carries some plans out and returns what came of them.
+    settle : callable
+        Takes the plans of a participant whose nodes have all been done, what they made, and the
+        outputs that were there before; removes what earlier requests made, and returns what failed
+        at that.
     """
     outcome = Outcome()
     folder = work_folder(settings)
@@ -120,6 +131,7 @@ def run_in_portions(
             outcome.locked |= refused
             if settings.clean_workdir == "before":
                 clean(folder, held)
+            outcome.before |= {label: snapshot(settings.out_dir, label) for label in held}
             attempt = execute([plan for plan in plans if plan.participant in held])
             outcome.failures += attempt.failures
             outcome.plans += attempt.plans
@@ -127,8 +139,14 @@ def run_in_portions(
                 break
             failed = {participant_of(failure.node)[0] for failure in attempt.failures}
             failed |= _failed_on_the_way(plans, attempt.plans)
+            mine = by_participant(attempt.plans)
             for participant in held:
                 if participant not in failed:
+                    written = attempt.written.get(participant, set())
+                    problems = settle(mine[participant], written, outcome.before[participant])
+                    outcome.failures += problems
+                    if problems:
+                        continue
                     finished.note(participant, unfinished[participant])
                     if settings.clean_workdir == "success":
                         clean(folder, [participant])

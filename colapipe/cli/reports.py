@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from typing import Any
+
 from colapipe.bids.dataset import ensure_outside
 from colapipe.bids.outputs import session_folders
 from colapipe.bids.reader import DESCRIPTION
@@ -11,6 +14,7 @@ from colapipe.errors import DatasetError, LockedError
 from colapipe.finished import keeping_notes
 from colapipe.locks import lock_participants
 from colapipe.plan import select_labels
+from colapipe.superseded import MEASURED, outputs_in, remove
 
 
 def rewrite_reports(settings: Settings) -> int:
@@ -28,7 +32,7 @@ def rewrite_reports(settings: Settings) -> int:
     OutputError, ReadWriteError
         If a file cannot be written.
     """
-    from colapipe.report.record import recorded_participants
+    from colapipe.report.record import read_record, recorded_participants
 
     out_dir = settings.out_dir
     ensure_outside(out_dir, settings.bids_dir)
@@ -51,19 +55,39 @@ def rewrite_reports(settings: Settings) -> int:
                 screen.warn(words)
             if held:
                 with keeping_notes(out_dir, participant):
-                    _rewrite(settings, participant)
+                    folders = session_folders(out_dir, participant)
+                    rewrite(settings, participant, read_record(out_dir, participant), folders)
                 screen.say(f"written: {out_dir / f'sub-{participant}.html'}")
     screen.say(f"{len(participants) - locked} report(s) written again, nothing else was changed")
     return LockedError.exit_code if locked else 0
 
 
-def _rewrite(settings: Settings, participant: str) -> None:
-    from colapipe.quality.table import write_session_quality
-    from colapipe.report.record import read_record, write_report
+def rewrite(
+    settings: Settings, participant: str, run: Mapping[str, Any], sessions: Collection[str | None]
+) -> None:
+    """Write the quality tables of some sessions and the report anew, from what is there.
 
-    for session in session_folders(settings.out_dir, participant):
-        write_session_quality(settings.out_dir, participant, session)
-    run = read_record(settings.out_dir, participant)
+    Tables of grids on which nothing is left are deleted. Of a participant of whom nothing is left,
+    not even a failure, the report goes, too, with its figures and its record.
+
+    Raises
+    ------
+    OutputError, ReadWriteError
+        If a file cannot be written.
+    """
+    from colapipe.quality.table import write_session_quality
+    from colapipe.report.record import delete_report, write_report
+
+    folders = session_folders(settings.out_dir, participant)
+    for session in sessions:
+        tables = write_session_quality(settings.out_dir, participant, session)
+        if session in folders:
+            old = [output for output in outputs_in(folders[session]) if output.kind == MEASURED]
+            remove(output for output in old if output.main not in tables)
+    left = any(map(outputs_in, session_folders(settings.out_dir, participant).values()))
+    if not left and not run.get("failures"):
+        delete_report(settings.out_dir, participant)
+        return
     write_report(
         settings.out_dir,
         participant,

@@ -16,6 +16,7 @@ import traceback
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +24,27 @@ from colapipe import __version__
 from colapipe.bids.dataset import validate, write_dataset_description
 from colapipe.bids.derivatives import parse_derivatives
 from colapipe.cli import preflight
-from colapipe.cli.attempts import Attempt, Refusals, carry_out, read_refusals
+from colapipe.cli.attempts import Attempt, Executed, Refusals, carry_out, read_refusals
 from colapipe.cli.portions import (
+    Outcome,
     by_participant,
     find_unfinished,
     plans_to_report,
     run_in_portions,
 )
 from colapipe.cli.screen import Screen
+from colapipe.cli.settle import Settling, left_behind, name_strangers, why_withheld
 from colapipe.cli.space import check_writable
 from colapipe.config import Settings
 from colapipe.errors import DatasetError, LockedError, MissingToolError, OutputError, UsageError
 from colapipe.failures import Failure, last_words, participant_of
-from colapipe.finished import FinishedParticipants
+from colapipe.finished import FinishedParticipants, Task
 from colapipe.model_info import ModelInfo, read_model
 from colapipe.plan import Request, SessionPlan, plan_run
 from colapipe.replan import RefusedTransform, plan_again
 from colapipe.report.methods import methods
 from colapipe.resources import Resources, available_cpus, available_memory_gb, visible_gpus
+from colapipe.superseded import announce
 from colapipe.usage import TABLE, read_usage
 from colapipe.workdir import participant_folders, provide_temporary_folder, work_folder
 
@@ -95,6 +99,7 @@ def run(settings: Settings) -> int:
     preflight.check_files(settings, plan_resources(settings))
     about_dataset: list[str] = []
     plans = plan_run(settings, make_request(settings, model), about_dataset.append)
+    plans = announce(settings, plans)
     screen = Screen(settings.verbosity)
     finished = FinishedParticipants(settings, tools.engine, tools.engine_version, model)
     unfinished, done = find_unfinished(plans, finished)
@@ -110,6 +115,10 @@ def run(settings: Settings) -> int:
         from colapipe.slurm.submit import submit_run
 
         screen.plan(plans, tools.engine, model, about_dataset)
+        if not settings.slurm_dry_run:  # No task is submitted for those who need nothing.
+            logs = settings.out_dir / "logs"
+            about = describe_run(settings, tools, (), logs)
+            Settling(settings, partial(describe_participant, about), screen, logs).idle(plans)
         code = submit_run(settings, list(unfinished), screen.say)
         return code or int(any(plan.errors for plan in plans))
 
@@ -129,10 +138,14 @@ def run(settings: Settings) -> int:
     )
     for warning in warnings:
         screen.warn(warning)
+    name_strangers(settings, plans, screen)
     about = describe_run(settings, tools, warnings, log_dir)
+    describe = partial(describe_participant, about)
+    settling = Settling(settings, describe, screen, log_dir / "colapipe.log")
+    idle = settling.idle(plans)
     if done:
         screen.say(f"{len(done)} participant(s) finished before, nothing has changed for them")
-    if not unfinished and not any(plan.errors for plan in plans):
+    if not unfinished and idle == Outcome() and not any(plan.errors for plan in plans):
         screen.say("Nothing to do.")
         return _export(settings, plans, screen)
     resources = plan_resources(settings)
@@ -145,7 +158,9 @@ def run(settings: Settings) -> int:
         return _carry_out(settings, tools, portion, resources, about, screen)
 
     try:
-        outcome = run_in_portions(settings, plans, unfinished, finished, execute_portion)
+        outcome = run_in_portions(
+            settings, plans, unfinished, finished, execute_portion, settling.finish
+        )
     except Exception as err:
         if isinstance(err, OSError) or hasattr(err, "exit_code"):
             raise
@@ -155,18 +170,29 @@ def run(settings: Settings) -> int:
             f"please report it with {log_dir / 'colapipe.log'}."
         )
         return 70
+    outcome.failures += idle.failures
+    outcome.locked |= idle.locked
     for words in outcome.locked.values():
         screen.warn(words)
     plans = outcome.as_carried_out(plans)
     mine = plans_to_report(plans, done, outcome.locked)
-    code = _finish(settings, mine, outcome.failures, about, screen, time.monotonic() - started)
+    code = _finish(settings, mine, outcome, about, screen, time.monotonic() - started)
     code = code or (LockedError.exit_code if outcome.locked else 0)
-    exported = _export(settings, plans, screen)
+    withheld = why_withheld(plans, outcome.failures, outcome.locked)
+    exported = _export(settings, plans, screen, withheld)
     return code or exported
 
 
-def _export(settings: Settings, plans: Sequence[SessionPlan], screen: Screen) -> int:
-    """Hand the finished contrasts on, if that was asked for; return the exit code."""
+def _export(
+    settings: Settings,
+    plans: Sequence[SessionPlan],
+    screen: Screen,
+    withheld: Mapping[tuple[str, str | None], str] | None = None,
+) -> int:
+    """Hand the finished contrasts on, if that was asked for; return the exit code.
+
+    Of sessions that are `withheld`, with the reason, nothing is handed on.
+    """
     if settings.export is None:
         return 0
     from colapipe.export import export
@@ -177,6 +203,7 @@ def _export(settings: Settings, plans: Sequence[SessionPlan], screen: Screen) ->
         settings.export,
         [(plan.participant, plan.session) for plan in plans],
         [root for _, root in prepared],
+        withheld or {},
     )
     for problem in done.problems:
         screen.warn(problem)
@@ -199,6 +226,8 @@ def _gather(settings: Settings) -> int:
             "level. Make that run first, or check the second argument."
         )
     check_writable(settings.out_dir)
+    from colapipe.report.record import unknown_runs
+
     screen = Screen(settings.verbosity)
     if settings.dry_run:
         screen.say(f"would be written: {settings.out_dir / TABLE_OF_GROUP} and its page")
@@ -206,6 +235,11 @@ def _gather(settings: Settings) -> int:
     written = write_group(settings.out_dir)
     for problem in written.group.problems:
         screen.warn(problem)
+    for participant, why in unknown_runs(settings.out_dir).items():
+        screen.warn(
+            f"sub-{participant}: {why}, so that its files may be older than the last request. Run "
+            "the participant level again."
+        )
     made = sum(row.get("synthetic") == "true" for row in written.group.rows)
     screen.say(
         f"written: {written.table}, {len(written.group.rows)} row(s), {made} of synthetic images"
@@ -366,6 +400,16 @@ def describe_participant(
     }
 
 
+def describe_earlier(described: dict[str, Any], earlier: Sequence[str]) -> dict[str, Any]:
+    """Add to what the report of a failed participant says what in the folder is not of this run."""
+    said = [
+        f"{Path(name).name} is of an earlier run: this one failed, and the file may not be what it "
+        "was asked for."
+        for name in earlier
+    ]
+    return {**described, "earlier": list(earlier), "warnings": [*described["warnings"], *said]}
+
+
 def choose_gpus(device: str) -> tuple[str, ...]:
     """Return the GPUs that ``--device`` names, as ``CUDA_VISIBLE_DEVICES`` takes them."""
     gpus = () if device == "cpu" else tuple(visible_gpus())
@@ -398,7 +442,7 @@ def _carry_out(
 
     base_dir = work_folder(settings)
 
-    def execute(some: Sequence[SessionPlan]) -> list[Failure]:
+    def execute(some: Sequence[SessionPlan]) -> Executed:
         return _execute(settings, tools, some, resources, about, screen)
 
     def refused_by(some: Sequence[SessionPlan], failures: Sequence[Failure]) -> Refusals:
@@ -426,13 +470,13 @@ def _execute(
     resources: Resources,
     about: dict[str, Any],
     screen: Screen,
-) -> list[Failure]:
+) -> Executed:
     """Build the workflow, say what is cached, and run the rest."""
     if not any(plan.spaces for plan in plans):
-        return []
+        return Executed()
     from colapipe.workflows.alignment import alignments
     from colapipe.workflows.anatomical import CHECK
-    from colapipe.workflows.cache import count_nodes
+    from colapipe.workflows.cache import count_nodes, written_files
     from colapipe.workflows.execution import Executor, configure_nipype, execute, local_executor
     from colapipe.workflows.plugins.load import load_plugin
 
@@ -451,10 +495,12 @@ def _execute(
     screen.say(f"{done} of {total} nodes are cached, {total - done} will run")
     if done == total:
         plugin.close()
-        return []
+        return Executed([], written_files(workflow))
     checks = [f"{name}.{CHECK}" for name in alignments(plans)]
     with screen.progress(total, checks) as on_node:
-        return execute(workflow, plugin, on_node)
+        failures = execute(workflow, plugin, on_node)
+    failed = {participant_of(failure.node)[0] for failure in failures}
+    return Executed(failures, written_files(workflow, failed))
 
 
 def _build_workflow(
@@ -491,7 +537,7 @@ def _say_what_would_run(
     settings: Settings,
     tools: Tools,
     plans: Sequence[SessionPlan],
-    unfinished: Mapping[str, str],
+    unfinished: Mapping[str, Task],
     done: Sequence[str],
     screen: Screen,
 ) -> None:
@@ -530,21 +576,25 @@ def _say_what_would_run(
 def _finish(
     settings: Settings,
     plans: Sequence[SessionPlan],
-    failures: Sequence[Failure],
+    outcome: Outcome,
     about: dict[str, Any],
     screen: Screen,
     seconds: float,
 ) -> int:
     """Write the reports of failed participants, print the summary, and return the exit code."""
-    problems = collect_problems(plans, failures)
+    problems = collect_problems(plans, outcome.failures)
     for participant, group in by_participant(plans).items():
         if participant in problems:
-            _report_failure(settings, participant, group, problems[participant], about, screen)
+            described = describe_participant(about, group, problems[participant])
+            earlier = left_behind(settings, group, outcome.failures, outcome.before)
+            _report_failure(settings, participant, describe_earlier(described, earlier), screen)
     written = sorted(
         plan.label for plan in plans if plan.spaces and plan.participant not in problems
     )
     if written:
-        synthesised = dict.fromkeys(t.contrast for plan in plans for t in plan.targets)
+        synthesised = dict.fromkeys(
+            target.contrast for plan in plans if plan.label in written for target in plan.targets
+        )
         used = methods(about, tuple(synthesised))
         log_dir = Path(about["log_dir"])
         (log_dir / "CITATION.md").write_text(used.text + "\n", encoding="utf-8")
@@ -570,15 +620,12 @@ def _is_full(folder: Path) -> bool:
 def _report_failure(
     settings: Settings,
     participant: str,
-    plans: Sequence[SessionPlan],
-    problems: Sequence[dict[str, str]],
-    about: dict[str, Any],
+    described: dict[str, Any],
     screen: Screen,
 ) -> None:
     """Write the page of a participant who failed: what there is, and what went wrong."""
     from colapipe.report.record import write_report
 
-    described = describe_participant(about, plans, problems)
     # A full disk is one reason for failures; it must not hide the others.
     with contextlib.suppress(OSError):
         try:

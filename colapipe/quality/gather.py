@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,14 @@ class Group:
     warnings: list[str] = field(default_factory=list)
 
 
-def gather(out_dir: Path, failures: Mapping[str, Sequence[str]]) -> Group:
+EARLIER = "what an earlier run has left of this participant is not in this table"
+
+
+def gather(
+    out_dir: Path,
+    failures: Mapping[str, Sequence[str]],
+    earlier: Mapping[str, Sequence[str]] | None = None,
+) -> Group:
     """Gather the tables of all participants of an output folder.
 
     Parameters
@@ -96,12 +103,18 @@ def gather(out_dir: Path, failures: Mapping[str, Sequence[str]]) -> Group:
     out_dir : Path
     failures : mapping
         Participant label to what its latest run failed with.
+    earlier : mapping, optional
+        Participant label to the outputs, relative to the folder, that this run did not make. They
+        are passed over, and the row of the failure says so.
     """
+    earlier = earlier or {}
     group = Group()
     for participant in sorted({*labels_in(out_dir, "sub"), *failures}):
         who = {"participant_id": f"sub-{participant}"}
+        passed_over = {out_dir / name for name in earlier.get(participant, ())}
         for message in failures.get(participant, ()):
-            group.rows.append({**who, "failure": tsv.cell(message)})
+            more = f" ({EARLIER})" if passed_over else ""
+            group.rows.append({**who, "failure": tsv.cell(message) + more})
         for session, folder in session_folders(out_dir, participant).items():
             here = who | ({"session_id": f"ses-{session}"} if session else {})
             try:
@@ -109,7 +122,9 @@ def gather(out_dir: Path, failures: Mapping[str, Sequence[str]]) -> Group:
             except OSError as err:
                 group.problems.append(f"{folder}: cannot be read ({err.strerror})")
                 continue
-            group.rows += [here | row for row in _Session(files, group).rows()]
+            group.rows += [
+                here | row for row in _Session(_without(files, passed_over), group).rows()
+            ]
     group.columns = {
         **_WHO,
         **COLUMNS,
@@ -119,6 +134,25 @@ def gather(out_dir: Path, failures: Mapping[str, Sequence[str]]) -> Group:
         **_FAILURE,
     }
     return group
+
+
+def _without(files: SessionFiles, paths: Collection[Path]) -> SessionFiles:
+    """Return the files of a session without the outputs `paths`, sidecars included."""
+    stems = {path.with_name(path.name.partition(".")[0]) for path in paths}
+
+    def keep(path: Path) -> bool:
+        return path.with_name(path.name.partition(".")[0]) not in stems
+
+    def kept(tables: Iterable[Derivative]) -> list[Derivative]:
+        return [table for table in tables if keep(table.path)]
+
+    return replace(
+        files,
+        everything=list(filter(keep, files.everything)),
+        quality=kept(files.quality),
+        scores=kept(files.scores),
+        selfchecks=kept(files.selfchecks),
+    )
 
 
 def _score_column(name: str) -> dict[str, Any]:

@@ -8,11 +8,15 @@ from pathlib import Path
 
 from PIL import Image
 
+from colapipe.bids.names import parse_name
 from colapipe.bids.sidecars import write_bytes
+from colapipe.contrasts import CONTRASTS
 from colapipe.report.parts import Comparison, Drawing, Picture
 from colapipe.report.session import GridBlock, Session
 
 SUFFIXES = (".png", ".svg")
+KINDS = ("registration", "mask", "tissue", "area", "scans", "intensities")
+"""What a figure of scans shows, as its name says; those of synthetic images begin with synth."""
 
 
 def write_figures(out_dir: Path, participant: str, sessions: Sequence[Session]) -> list[Path]:
@@ -44,9 +48,20 @@ def write_figures(out_dir: Path, participant: str, sessions: Sequence[Session]) 
                 write_bytes(folder / name, content)
                 written.append(folder / name)
     for path in folder.glob(f"sub-{participant}_*"):
-        if path.suffix in SUFFIXES and path not in written:
+        if _is_figure(path) and path not in written:
             path.unlink()
     return written
+
+
+def _is_figure(path: Path) -> bool:
+    """Say whether a file is named as the figures of a page are; others are somebody's own."""
+    try:
+        name = parse_name(path)
+    except ValueError:
+        return False
+    what = name.get("desc") or ""
+    mine = what in KINDS or what.startswith("synth")
+    return path.suffix in SUFFIXES and mine and name.get("space") in CONTRASTS
 
 
 def _files_of(grid: GridBlock) -> Iterator[tuple[str, str, str, bytes]]:

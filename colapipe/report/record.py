@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from colapipe import __version__
 from colapipe.bids.outputs import SessionFiles, read_json, read_session, session_folders
 from colapipe.bids.reader import DESCRIPTION, labels_in
 from colapipe.bids.sidecars import write_text
+from colapipe.report.gallery import write_figures
 from colapipe.report.page import build_subject_report
 from colapipe.report.viewer import build_viewer, viewer_name
 
@@ -83,6 +86,46 @@ def read_failures(out_dir: Path) -> dict[str, list[str]]:
         if messages:
             failures[participant] = messages
     return failures
+
+
+def read_earlier(out_dir: Path) -> dict[str, list[str]]:
+    """Return the outputs of earlier runs that the failed run of each participant has left there.
+
+    Paths relative to the output folder; they are not what the latest run was asked for.
+    """
+    earlier = {}
+    for participant in recorded_participants(out_dir):
+        listed = read_json(_folder(out_dir) / f"sub-{participant}.json").get("earlier")
+        if isinstance(listed, list) and listed:
+            earlier[participant] = [str(name) for name in listed]
+    return earlier
+
+
+def delete_report(out_dir: Path, participant: str) -> None:
+    """Delete the pages, the figures and the record of a participant of whom nothing is left."""
+    for path in (
+        out_dir / f"sub-{participant}.html",
+        out_dir / viewer_name(participant),
+        _folder(out_dir) / f"sub-{participant}.json",
+    ):
+        path.unlink(missing_ok=True)
+    write_figures(out_dir, participant, ())
+    for folder in (out_dir / f"sub-{participant}" / "figures", out_dir / f"sub-{participant}"):
+        with contextlib.suppress(OSError):  # Not there, or somebody has put a file there.
+            folder.rmdir()
+
+
+def unknown_runs(out_dir: Path) -> dict[str, str]:
+    """Return those participants of whom no run of this version has left a record, and why."""
+    unknown = {}
+    for participant in labels_in(out_dir, "sub"):
+        record = read_json(_folder(out_dir) / f"sub-{participant}.json")
+        version = record.get("version")
+        if not record:
+            unknown[participant] = "no run has left a record of it"
+        elif version != __version__:
+            unknown[participant] = f"colapipe {version or 'of another version'} wrote it"
+    return unknown
 
 
 def _folder(out_dir: Path) -> Path:

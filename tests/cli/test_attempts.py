@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from colapipe.cli.attempts import Refusals, carry_out, read_refusals
+from colapipe.cli.attempts import Executed, Refusals, carry_out, read_refusals
 from colapipe.failures import Failure
 from colapipe.plan import SessionPlan, Space
 from colapipe.replan import RefusedTransform
@@ -32,7 +32,7 @@ class Runs:
         here = {plan.participant for plan in plans}
         found = [f for f in self.others if f.node.split(".")[1].split("_")[1] in here]
         bad = any(p.participant == "02" and "T2w" in p.spaces[0].contrasts for p in plans)
-        return [*found, *([self.refusal] if bad else [])]
+        return Executed([*found, *([self.refusal] if bad else [])], {who: set() for who in here})
 
     def refused_by(self, plans, failures):
         if self.refusal not in failures:

@@ -11,6 +11,7 @@ from colapipe.cli.app import main
 from colapipe.config import Settings
 from colapipe.finished import FinishedParticipants
 from colapipe.locks import lock
+from colapipe.plan import SessionPlan
 from colapipe.report.record import read_record, recorded_participants, write_report
 
 
@@ -90,23 +91,28 @@ def test_a_spoiled_record_does_not_stop_the_report(out, content):
 
 
 def test_a_finished_participant_stays_finished(out):
-    settings = Settings(out.parent / "raw", out)
+    notes, task = notes_of(out)
     assert again(out) == 0
-    notes = FinishedParticipants(settings, "builtin", "1", None)
-    notes.note("01", "key")
-    next(out.glob("sub-01/anat/*_desc-quality_qc.tsv")).touch()
-    assert not notes.holds("01", "key")
-    notes.note("01", "key")
+    notes.note("01", task)
+    table = next(out.glob("sub-01/anat/*_desc-quality_qc.tsv"))
+    table.write_text(table.read_text() + "\n")
+    assert not notes.holds("01", task)
+    notes.note("01", task)
     assert again(out) == 0
-    assert notes.holds("01", "key")
+    assert notes.holds("01", task)
 
 
 def test_a_participant_who_was_not_finished_does_not_become_so(out):
-    notes = FinishedParticipants(Settings(out.parent / "raw", out), "builtin", "1", None)
-    notes.note("01", "key")
-    next(out.glob("sub-01/anat/*_desc-synth_T2w.nii.gz")).touch()
+    notes, task = notes_of(out)
+    notes.note("01", task)
+    next(out.glob("sub-01/anat/*_desc-synth_T2w.nii.gz")).unlink()
     assert again(out) == 0
-    assert not notes.holds("01", "key")
+    assert not notes.holds("01", task)
+
+
+def notes_of(out):
+    notes = FinishedParticipants(Settings(out.parent / "raw", out), "builtin", "1", None)
+    return notes, notes.task([SessionPlan("01", None)])
 
 
 def test_a_participant_of_another_run_is_left_alone(out, capsys):
