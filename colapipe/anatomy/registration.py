@@ -418,6 +418,9 @@ def _centre_of_mass(data: np.ndarray, affine: np.ndarray) -> np.ndarray:
     """
     low, high = np.percentile(data, (2, 98))
     filled = ndimage.binary_fill_holes(data > low + 0.1 * (high - low))
+    if not filled.any():
+        # Nothing stands out, as in a cube that fills its whole field of view.
+        filled = np.ones(data.shape, dtype=bool)
     return np.asarray(nib.affines.apply_affine(affine, np.argwhere(filled).mean(axis=0)))
 
 

@@ -201,6 +201,8 @@ def first_accepted(
         if check.accepted:
             return matrix
         refused.append((float(np.nan_to_num(check.similarity)), matrix))
+        if check.reference_to_blame:
+            break
     if not refused:
         raise error or ParticipantError("no registration was tried")
     return max(refused, key=lambda entry: entry[0])[1]
