@@ -36,8 +36,7 @@ class ArgumentParser(argparse.ArgumentParser):
         ]
         return f"usage: {self.prog} {' '.join(words)}; {self.prog} --help lists all"
 
-    # The stubs have an overload for each kind of namespace.
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse, after a look for options that do not exist.
 
         Argparse finds these last, when their values have been taken for positional arguments.

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from colapipe.cli.arguments import whole_number
+from colapipe.cli.arguments import ArgumentParser, whole_number
 from colapipe.errors import DatasetError, UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ TABLES = "calibration.md"
 COVERAGE = "coverage.tsv"
 
 
-def add_calibrate(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_calibrate(commands: _SubParsersAction[ArgumentParser]) -> None:
     """Add the command to those of ``colapipe-model``."""
     calibrate = commands.add_parser(
         "calibrate",

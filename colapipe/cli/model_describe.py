@@ -13,8 +13,10 @@ from colapipe.errors import ModelError
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
+    from colapipe.cli.arguments import ArgumentParser
 
-def add_info(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
+
+def add_info(commands: _SubParsersAction[ArgumentParser]) -> None:
     """Add the command to those of ``colapipe-model``."""
     info = commands.add_parser(
         "info",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from colapipe.cli.arguments import seed_argument, whole_number
+from colapipe.cli.arguments import ArgumentParser, seed_argument, whole_number
 from colapipe.contrasts import CONTRASTS
 from colapipe.errors import DatasetError, UsageError
 
@@ -22,7 +22,7 @@ TABLES = "tables.md"
 """Everything that is worth reading, in the output folder."""
 
 
-def add_evaluate(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_evaluate(commands: _SubParsersAction[ArgumentParser]) -> None:
     """Add the command to those of ``colapipe-model``."""
     evaluate = commands.add_parser(
         "evaluate",
