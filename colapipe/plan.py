@@ -426,7 +426,7 @@ def _plan_listing(
                     *lesion_notes,
                     *plan.notes,
                 ),
-                warnings=(*warnings, *more),
+                warnings=(*plan.warnings, *warnings, *more),
             )
         )
         # What belongs to no session is named with the first one, and warned of with each.

@@ -364,3 +364,18 @@ def test_what_only_another_session_of_the_same_participant_has_is_not_made(tmp_p
     plans = plan(root)
     assert plans["sub-01/ses-b"].targets == ()
     assert [target.contrast for target in plans["sub-02"].targets] == ["T2w"]
+
+
+def test_headers_that_contradict_themselves_are_warned_of_in_the_plan_of_a_run(tmp_path):
+    """Next to whatever else the plan of that session warns of."""
+    root = make_dataset(tmp_path / "raw", {"01": ["T1w", "T2w", "FLAIR"], "02": ["T1w", "FLAIR"]})
+    anat = root / "sub-02" / "anat"
+    scan = anat / "sub-02_FLAIR.nii.gz"
+    image = nib.load(scan)
+    image.set_qform(np.diag([1.0, 1.0, 1.0, 1.0]), 1)
+    image.set_sform(nib.affines.from_matvec(np.eye(3), [0, 15.0, 0]), 1)
+    nib.save(image, scan)
+    nib.save(image, anat / "sub-02_t2w.nii.gz")
+    warnings = plan(root)["sub-02"].warnings
+    assert {warning.contrast for warning in warnings} == {"FLAIR", "T2w"}
+    assert any("sub-02_FLAIR.nii.gz" in warning.message for warning in warnings)
