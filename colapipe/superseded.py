@@ -156,7 +156,7 @@ def _announcements(settings: Settings, plan: SessionPlan) -> Iterator[str]:
                 why = "this request does not make it"
             yield (
                 f"the synthetic {contrast} on the grid of the {space}, of an earlier run, is "
-                f"removed: {why}"
+                f"removed at the end: {why}"
             )
 
 
@@ -228,7 +228,9 @@ def find_superseded(
     for session, anat in session_folders(settings.out_dir, participant).items():
         old = [output for output in outputs_in(anat) if written.isdisjoint(output.paths)]
         if session in spaces:
-            chosen = _in_session(settings, old, outputs_in(anat), notes, has_spaces=spaces[session])
+            if spaces[session] and not any(path.parent == anat for path in written):
+                continue  # It made something, of which nothing is known: no reason to remove.
+            chosen = _in_session(settings, old, notes, has_spaces=spaces[session])
         elif session in planned or settings.sessions or settings.mode == "synth-only":
             chosen = []
         else:
@@ -242,7 +244,6 @@ def find_superseded(
 def _in_session(
     settings: Settings,
     old: Sequence[Output],
-    everything: Sequence[Output],
     notes: Sequence[Note],
     *,
     has_spaces: bool,

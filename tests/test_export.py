@@ -231,6 +231,19 @@ def test_channels_are_what_half_of_the_cases_have(outputs, tmp_path):
     assert "fewer than half" in manifest(tmp_path / "to")["sub-01", "PDw"]["note"]
 
 
+def test_what_may_be_of_an_earlier_run_is_not_handed_on(outputs, tmp_path):
+    outputs.scans("01/A", *FOUR)
+    outputs.scans("01/B", *FOUR)
+    export(outputs.root, tmp_path / "to", [("01", "A"), ("01", "B")])
+    assert len(volumes(tmp_path / "to")) == 16
+    why = {("01", "B"): "the run failed"}
+    done = export(outputs.root, tmp_path / "to", [("01", "A"), ("01", "B")], (), why)
+    assert (done.brats, done.nnunet, done.incomplete) == (1, 1, 1)
+    assert not [name for name in volumes(tmp_path / "to") if "ses-B" in name]
+    row = manifest(tmp_path / "to")["sub-01_ses-B", "T1w"]
+    assert (row["origin"], row["note"]) == ("missing", "not exported: the run failed")
+
+
 def test_the_grid_with_most_contrasts_is_exported(outputs, tmp_path):
     outputs.scans("01/A", "T1w", reference="T1w")
     outputs.scans("01/A", "T2w", "FLAIR", reference="T2w")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from colapipe import __version__
 from colapipe.bids.dataset import BIDSIGNORE, validate
 from colapipe.cli.app import main
 from colapipe.evaluation.scores import write_scores_tsv
@@ -121,6 +122,31 @@ def test_a_failed_participant_is_listed_with_what_went_wrong(derivatives: Path) 
     *others, failed = rows_of(derivatives)
     assert failed["failure"] == "the scan is broken"
     assert {row["failure"] for row in others} == {"n/a"}
+
+
+def test_what_an_earlier_run_left_of_a_failed_participant_is_passed_over(derivatives: Path) -> None:
+    measured(derivatives / "sub-01" / "anat", "sub-01", {"contrast": "T1w", "synthetic": False})
+    start = "sub-01/anat/sub-01_space-T1w_desc-"
+    left = [f"{start}synth_T2w.nii.gz", f"{start}quality_qc.tsv", f"{start}synth_qc.tsv"]
+    record = {"failures": [{"message": "the disk was full"}], "earlier": left}
+    write_json(derivatives / "logs" / "reports" / "sub-01.json", record)
+    first, *others = rows_of(derivatives)
+    assert first["failure"].startswith("the disk was full (what an earlier run has left")
+    assert "sub-01" not in {row["participant_id"] for row in others}
+    # What this run has made is in the table.
+    record["earlier"] = left[1:2]
+    write_json(derivatives / "logs" / "reports" / "sub-01.json", record)
+    made = rows_of(derivatives)[1]
+    assert (made["contrast"], made["psnr"], made["sd_brain"]) == ("T2w", "20.5", "n/a")
+
+
+def test_files_of_an_unknown_run_or_version_are_named(derivatives: Path, capsys) -> None:
+    write_json(derivatives / "logs" / "reports" / "sub-01.json", {"version": "0.0.1"})
+    write_json(derivatives / "logs" / "reports" / "sub-02.json", {"version": __version__})
+    assert main([str(derivatives.parent / "raw"), str(derivatives), "group"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "sub-01: colapipe 0.0.1 wrote it" in said
+    assert "sub-03: no run has left a record" in said and "sub-02:" not in said
 
 
 def test_a_real_scan_and_its_synthesis_are_two_rows(derivatives: Path) -> None:

@@ -87,7 +87,8 @@ def stems(paths: Iterable[Path]) -> set[str]:
 
 def removed(settings: Settings, *plans: SessionPlan, written: Iterable[str] = ()) -> set[str]:
     """Carry it out; returns the ends of the names of what is gone, sidecars left out."""
-    paths = {settings.out_dir / path for path in written}
+    made = [*written, name(contrast="PDw", space="T1w", desc="preproc")]
+    paths = {settings.out_dir / path for path in made}
     gone = remove(find_superseded(settings, plans, paths).outputs)
     assert not any(path.exists() for path in gone)
     return stems(path for path in gone if path.suffix != ".json")
@@ -117,6 +118,10 @@ def test_of_a_full_request_stays_what_it_made(settings: Settings) -> None:
     assert gone == (SYNTHESIS | PREPROCESSED) - stems(map(Path, made))
     assert all((settings.out_dir / path).is_file() for path in made)
     assert (settings.out_dir / made[1]).with_suffix("").with_suffix(".json").is_file()
+
+
+def test_where_it_is_not_known_what_was_made_nothing_is_removed(settings: Settings) -> None:
+    assert find_superseded(settings, [plan_of(settings, "T1ce")], set()).outputs == []
 
 
 def test_who_has_nothing_to_do_loses_what_was_synthesised(settings: Settings) -> None:

@@ -55,20 +55,17 @@ def rewrite_reports(settings: Settings) -> int:
                 screen.warn(words)
             if held:
                 with keeping_notes(out_dir, participant):
-                    folders = session_folders(out_dir, participant)
-                    rewrite(settings, participant, read_record(out_dir, participant), folders)
+                    measure_again(settings, participant, session_folders(out_dir, participant))
+                    report_again(settings, participant, read_record(out_dir, participant))
                 screen.say(f"written: {out_dir / f'sub-{participant}.html'}")
     screen.say(f"{len(participants) - locked} report(s) written again, nothing else was changed")
     return LockedError.exit_code if locked else 0
 
 
-def rewrite(
-    settings: Settings, participant: str, run: Mapping[str, Any], sessions: Collection[str | None]
-) -> None:
-    """Write the quality tables of some sessions and the report anew, from what is there.
+def measure_again(settings: Settings, participant: str, sessions: Collection[str | None]) -> None:
+    """Write the quality tables of some sessions anew, from what is there.
 
-    Tables of grids on which nothing is left are deleted. Of a participant of whom nothing is left,
-    not even a failure, the report goes, too, with its figures and its record.
+    Tables of grids on which nothing is left are deleted.
 
     Raises
     ------
@@ -76,14 +73,27 @@ def rewrite(
         If a file cannot be written.
     """
     from colapipe.quality.table import write_session_quality
-    from colapipe.report.record import delete_report, write_report
 
-    folders = session_folders(settings.out_dir, participant)
     for session in sessions:
         tables = write_session_quality(settings.out_dir, participant, session)
-        if session in folders:
-            old = [output for output in outputs_in(folders[session]) if output.kind == MEASURED]
-            remove(output for output in old if output.main not in tables)
+        folder = session_folders(settings.out_dir, participant).get(session)
+        old = [] if folder is None else outputs_in(folder)
+        remove(o for o in old if o.kind == MEASURED and o.main not in tables)
+
+
+def report_again(settings: Settings, participant: str, run: Mapping[str, Any]) -> None:
+    """Write the report anew, from what is there.
+
+    Of a participant of whom nothing is left, not even a failure, the report goes, with its figures
+    and its record.
+
+    Raises
+    ------
+    OutputError, ReadWriteError
+        If a file cannot be written.
+    """
+    from colapipe.report.record import delete_report, write_report
+
     left = any(map(outputs_in, session_folders(settings.out_dir, participant).values()))
     if not left and not run.get("failures"):
         delete_report(settings.out_dir, participant)

@@ -7,17 +7,26 @@ from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
-from colapipe.bids.outputs import read_json
+from colapipe.bids.outputs import read_json, session_folders
 from colapipe.bids.reader import labels_in
 from colapipe.cli.portions import Outcome, by_participant
-from colapipe.cli.reports import rewrite
+from colapipe.cli.reports import measure_again, report_again
 from colapipe.cli.screen import Screen
 from colapipe.config import Settings
 from colapipe.errors import ColapipeError
 from colapipe.failures import Failure, participant_of
 from colapipe.locks import lock_participants
 from colapipe.plan import SessionPlan
-from colapipe.superseded import Superseded, find_superseded, of_earlier_runs, outputs_of, remove
+from colapipe.superseded import (
+    MEASURED,
+    Output,
+    Superseded,
+    find_superseded,
+    of_earlier_runs,
+    outputs_in,
+    outputs_of,
+    remove,
+)
 
 _MOST_NAMED = 5
 
@@ -75,11 +84,14 @@ class Settling:
                     f"sub-{participant}: removed what an earlier run made and this one does not: "
                     f"{removed.words}"
                 )
+            # The tables first: a run that ends here must not leave them as if they were right.
+            remove(self._tables(participant, superseded.sessions))
             for path in [*replaced, *remove(superseded.outputs)]:
                 self._screen.say(f"removed: {path}", log_only=True)
+            measure_again(self._settings, participant, superseded.sessions)
+            # A session that failed has a page that says so.
             if superseded.outputs and not any(plan.errors for plan in plans):
-                described = self._describe(plans)
-                rewrite(self._settings, participant, described, superseded.sessions)
+                report_again(self._settings, participant, self._describe(plans))
         except (ColapipeError, OSError):
             return [self._failure(participant)]
         return []
@@ -100,13 +112,19 @@ class Settling:
                     outcome.failures += self.finish(group, set()) or self._bring_up_to_date(group)
         return outcome
 
+    def _tables(self, participant: str, sessions: Collection[str | None]) -> list[Output]:
+        """Return the tables of quality numbers of some sessions."""
+        folders = session_folders(self._settings.out_dir, participant)
+        found = [output for session in sessions for output in outputs_in(folders[session])]
+        return [output for output in found if output.kind == MEASURED]
+
     def _bring_up_to_date(self, plans: Sequence[SessionPlan]) -> list[Failure]:
         """Write the report anew of somebody with nothing to do, if it tells of something else."""
         participant = plans[0].participant
         try:
             if _is_outdated(self._settings, plans):
-                sessions = [plan.session for plan in plans]
-                rewrite(self._settings, participant, self._describe(plans), sessions)
+                measure_again(self._settings, participant, [plan.session for plan in plans])
+                report_again(self._settings, participant, self._describe(plans))
         except (ColapipeError, OSError):
             return [self._failure(participant)]
         return []

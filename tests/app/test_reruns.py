@@ -67,7 +67,7 @@ def test_a_work_directory_can_be_emptied_after_success_and_before_a_run(
     preprocessed, app, simulated
 ):
     options, out, work = preprocessed
-    last = [*options, "--participant-label", "03", "--preproc-only", "--show-head"]
+    last = [*options, "--participant-label", "03", "--preproc-only", "--viewer"]
     result = app(simulated, out, *last, "--clean-workdir", "before")
     assert result.code == 0 and "0 of " in result.text
     assert list(work.glob("*/*/colapipe/sub_03_*"))

@@ -73,11 +73,14 @@ def test_what_is_no_longer_drawn_is_deleted_and_other_files_stay(
 ) -> None:
     (figures / "notes.txt").write_text("mine")
     (figures / "sub-011_desc-x_T1w.png").write_text("of somebody else")
+    own = {"sub-01_poster.png", "sub-01_space-T1w_desc-poster_T2w.png"}
+    for name in own:
+        (figures / name).write_text("mine")
     for path in derivatives.anat().glob("*_desc-synth*"):
         path.unlink()
     build_subject_report(derivatives.out_dir, "01", run())
     left = {path.name for path in figures.iterdir()}
-    assert {"notes.txt", "sub-011_desc-x_T1w.png"} <= left
+    assert {"notes.txt", "sub-011_desc-x_T1w.png", *own} <= left
     assert not {name for name in left if "_desc-synth" in name}
     assert "sub-01_space-T1w_desc-scans_T1w.png" in left
     assert not {name for name in left if name.endswith(".tmp")}
