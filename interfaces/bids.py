@@ -37,12 +37,16 @@ class _SaveInput(BaseInterfaceInputSpec):
 
 class _SaveOutput(TraitedSpec):
     out_files = OutputMultiObject(File(exists=True))
+    written = traits.Str(desc="differs for each time that the files were written")
 
 
 class _Save(SimpleInterface):
     """What all of them share: names, and the list of files written."""
 
     output_spec = _SaveOutput
+
+    def _list_outputs(self) -> dict[str, Any]:
+        return {**super()._list_outputs(), "written": uuid.uuid4().hex}
 
     def _path(self, extension: str = ".nii.gz", suffix: str | None = None, **entities: Any) -> Path:
         given = self.inputs
@@ -129,6 +133,7 @@ class _SaveTissueInput(_SaveInput):
     wm = File(exists=True, mandatory=True)
     dseg = File(exists=True, mandatory=True)
     mask_method = traits.Str(desc="engine, support or existing")
+    mask_remark = traits.Str(desc="what was odd about the mask; empty if nothing was")
     lesion = traits.Bool(False, usedefault=True, desc="the dseg has lesions as label 4")
 
 
@@ -143,6 +148,8 @@ class SaveTissue(_Save):
         about = (given.contrast, given.reference)
         mask = sidecars.brain_mask(*about, **self._common())
         mask["Method"] = _MASK_METHODS[given.mask_method]
+        if isdefined(given.mask_remark) and given.mask_remark:
+            mask["Remarks"] = [given.mask_remark]
         self._publish(given.mask_file, self._path(suffix="mask", label="brain", **source), mask)
         for tissue in TISSUES:
             self._publish(

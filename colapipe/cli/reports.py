@@ -61,6 +61,7 @@ def _rewrite(settings: Settings, participant: str) -> None:
     from colapipe.quality.table import write_session_quality
     from colapipe.report.record import read_record, write_report
 
+    # What was known before anything was measured is kept by the tables.
     for session in session_folders(settings.out_dir, participant):
         write_session_quality(settings.out_dir, participant, session)
     run = read_record(settings.out_dir, participant)
