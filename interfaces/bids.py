@@ -37,12 +37,16 @@ class _SaveInput(BaseInterfaceInputSpec):
 
 class _SaveOutput(TraitedSpec):
     out_files = OutputMultiObject(File(exists=True))
+    written = traits.Str(desc="differs for each time that the files were written")
 
 
 class _Save(Published):
     """What all of them share: names, and the list of files written."""
 
     output_spec = _SaveOutput
+
+    def _list_outputs(self) -> dict[str, Any]:
+        return {**super()._list_outputs(), "written": uuid.uuid4().hex}
 
     def _path(self, extension: str = ".nii.gz", suffix: str | None = None, **entities: Any) -> Path:
         given = self.inputs
@@ -185,6 +189,8 @@ _STD = "synthstd"
 
 class SaveSynthesis(_Save):
     """Save a synthesised contrast and its standard deviation, labelled as what they are."""
+
+    sidecars_are_annotated = True  # with warnings, by SaveQuality
 
     input_spec = _SaveSynthesisInput
 

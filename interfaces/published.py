@@ -22,13 +22,18 @@ class Published(SimpleInterface):
     the node notes what it wrote.
     """
 
+    sidecars_are_annotated = False
+    """Another node adds to the JSON files: they must be there, and their content is not noted."""
+
     def _post_run_hook(self, runtime: Any) -> Any:
         if not Path(runtime.cwd, _OF_NODE).exists():
             return runtime
         files: dict[str, Any] = {}
         for value in self._results.values():
             for path in map(Path, value if isinstance(value, list) else [value]):
-                files |= {str(file): fingerprint(file) for file in with_sidecars(path)}
+                for file in with_sidecars(path):
+                    annotated = self.sidecars_are_annotated and file.suffix == ".json"
+                    files[str(file)] = None if annotated else fingerprint(file)
         Path(runtime.cwd, _WRITTEN).write_text(json.dumps(files), encoding="utf-8")
         return runtime
 
@@ -49,7 +54,10 @@ def is_intact(folder: Path) -> bool:
     """
     try:
         files = json.loads((folder / _WRITTEN).read_text(encoding="utf-8"))
-        return all(is_same(Path(name), known) for name, known in files.items())
+        return all(
+            Path(name).is_file() if known is None else is_same(Path(name), known)
+            for name, known in files.items()
+        )
     except FileNotFoundError:
         return True
     except (OSError, ValueError, AttributeError):

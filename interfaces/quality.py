@@ -23,6 +23,11 @@ class _SaveQualityInput(BaseInterfaceInputSpec):
     session = traits.Either(None, traits.Str, usedefault=True)
     reference = traits.Str(mandatory=True)
     files = InputMultiObject(File(exists=True), desc="the outputs that are measured")
+    # Whoever writes a sidecar again writes it without warnings, be the image the same or not.
+    written = InputMultiObject(traits.Str(), desc="differs for each time that they were written")
+    warnings = traits.List(
+        traits.List(traits.Str()), desc="contrast and message of what was found before"
+    )
 
 
 class _SaveQualityOutput(TraitedSpec):
@@ -30,17 +35,25 @@ class _SaveQualityOutput(TraitedSpec):
 
 
 class SaveQuality(Published):
-    """Write the quality numbers of one session on one reference grid."""
+    """Write the quality numbers of one session on one reference grid, and what lies beyond limits.
+
+    The warnings go into the sidecars of the synthetic images, too.
+    """
 
     input_spec = _SaveQualityInput
     output_spec = _SaveQualityOutput
 
     def _run_interface(self, runtime: Any) -> Any:
+        from colapipe.errors import ScanWarning
         from colapipe.quality.table import write_session_quality
 
         given = self.inputs
         tables = write_session_quality(
-            Path(given.out_dir), given.participant, given.session, [given.reference]
+            Path(given.out_dir),
+            given.participant,
+            given.session,
+            [given.reference],
+            [ScanWarning(*entry) for entry in given.warnings],
         )
         self._results["out_files"] = [str(table) for table in tables]
         return runtime

@@ -111,12 +111,14 @@ class Judge(SimpleInterface):
 
         problems = {check["contrast"]: self._problem(check) for check in self.inputs.checks}
         problems = {contrast: words for contrast, words in problems.items() if words}
+        pairs = {}
+        for check in self.inputs.checks:
+            if check["contrast"] not in problems:
+                try:
+                    pairs[check["contrast"]] = self._pair(check)
+                except Exception as err:  # The others can be judged all the same.
+                    problems[check["contrast"]] = f"could not be compared: {err}"
         try:
-            pairs = {
-                check["contrast"]: self._pair(check)
-                for check in self.inputs.checks
-                if check["contrast"] not in problems
-            }
             quality = read_quality(read_model(Path(self.inputs.model)).metadata)
             rows = check_session(pairs, problems, quality)
         except Exception as err:  # Whatever it is, the synthesis itself has nothing to do with it.

@@ -47,6 +47,7 @@ SYNTHETIC_FIELDS = frozenset(
         "Synthetic",
         "TissueSource",
         "UncertaintyCalibration",
+        "Warnings",
     )
 )
 """All that the sidecar of a synthesised image may hold.

@@ -146,7 +146,11 @@ def run(settings: Settings) -> int:
     if done:
         screen.say(f"{len(done)} participant(s) finished before, nothing has changed for them")
     if not unfinished and idle == Outcome() and not any(plan.errors for plan in plans):
-        screen.say("Nothing to do.")
+        from colapipe.quality.warnings import warnings_of_run
+
+        warnings = warnings_of_run(settings.out_dir, plans)
+        screen.warn_at_the_end(warnings)
+        screen.say("Nothing to do." + (f" {len(warnings)} warning(s)" if warnings else ""))
         return _export(settings, plans, screen)
     resources = plan_resources(settings)
     screen.say(
@@ -176,7 +180,9 @@ def run(settings: Settings) -> int:
         screen.warn(words)
     plans = outcome.as_carried_out(plans)
     mine = plans_to_report(plans, done, outcome.locked)
-    code = _finish(settings, mine, outcome, about, screen, time.monotonic() - started)
+    before = [plan for plan in plans if plan.participant in done and plan not in mine]
+    seconds = time.monotonic() - started
+    code = _finish(settings, mine, outcome, about, screen, seconds, before)
     code = code or (LockedError.exit_code if outcome.locked else 0)
     withheld = why_withheld(plans, outcome.failures, outcome.locked)
     exported = _export(settings, plans, screen, withheld)
@@ -394,6 +400,7 @@ def describe_participant(
                 "contrasts": {name: scan.relative for name, scan in plan.scans.items()},
                 "targets": [target.contrast for target in plan.targets],
                 "notes": list(plan.notes),
+                "warnings": [asdict(warning) for warning in plan.warnings],
             }
             for plan in plans
         ],
@@ -580,8 +587,14 @@ def _finish(
     about: dict[str, Any],
     screen: Screen,
     seconds: float,
+    before: Sequence[SessionPlan] = (),
 ) -> int:
-    """Write the reports of failed participants, print the summary, and return the exit code."""
+    """Write the reports of failed participants, print the summary, and return the exit code.
+
+    ``before`` was finished in an earlier run: what that warned of is said again.
+    """
+    from colapipe.quality.warnings import warnings_of_run
+
     problems = collect_problems(plans, outcome.failures)
     for participant, group in by_participant(plans).items():
         if participant in problems:
@@ -599,7 +612,8 @@ def _finish(
         log_dir = Path(about["log_dir"])
         (log_dir / "CITATION.md").write_text(used.text + "\n", encoding="utf-8")
         (log_dir / "CITATION.bib").write_text(used.bibtex, encoding="utf-8")
-    screen.summary(settings.out_dir, plans, written, problems, seconds)
+    warnings = warnings_of_run(settings.out_dir, [*plans, *before], failed=problems)
+    screen.summary(settings.out_dir, plans, written, problems, seconds, warnings)
     screen.consumed(read_usage(Path(about["log_dir"]) / TABLE))
     messages = [problem["message"] for group in problems.values() for problem in group]
     if not problems:

@@ -21,7 +21,7 @@ from colapipe.plan import SessionPlan
 from colapipe.usage import NodeUsage, memory_to_ask_for, most_memory_gb, slowest
 
 MOST_LISTED = 20
-"""Files that the terminal lists at the end of a run; the log lists all."""
+"""Files, and warnings, that the terminal lists at the end of a run; the log lists all."""
 
 
 class Screen:
@@ -66,6 +66,15 @@ class Screen:
         """Say a sentence that should not be missed."""
         self._logger.warning("%s", text)
         self.console.print(f"[yellow]warning:[/] {escape(text)}")
+
+    def warn_at_the_end(self, warnings: Sequence[str]) -> None:
+        """Say what must not be missed: the first on the terminal, all in the log."""
+        for number, text in enumerate(warnings):
+            self._logger.warning("%s", text)
+            if number < MOST_LISTED:
+                self.console.print(f"[yellow]warning:[/] {escape(text)}")
+        if len(warnings) > MOST_LISTED:
+            self.console.print(f"... and {len(warnings) - MOST_LISTED} more, see the log")
 
     def plan(
         self,
@@ -154,8 +163,9 @@ class Screen:
         written: Sequence[str],
         problems: Mapping[str, Sequence[Mapping[str, str]]],
         seconds: float,
+        warnings: Sequence[str] = (),
     ) -> None:
-        """Print what was written, what failed and why, and how long it took."""
+        """Print what was written, what failed and why, all warnings, and how long it took."""
         for participant, group in problems.items():
             self.console.print(f"[red]sub-{escape(participant)} failed:[/]")
             for problem in group:
@@ -175,9 +185,11 @@ class Screen:
             self.say(f"written: {path}", log_only=number >= MOST_LISTED)
         if len(made) > MOST_LISTED:
             self.console.print(f"... and {len(made) - MOST_LISTED} more, see the log")
+        self.warn_at_the_end(warnings)
         self.say(
             f"{len(written)} session(s) complete, {len(made)} contrast(s) synthesised, "
-            f"{len(problems)} participant(s) failed; {_duration(seconds)}"
+            f"{len(problems)} participant(s) failed, {len(warnings)} warning(s); "
+            f"{_duration(seconds)}"
         )
         if written or problems:
             self.say(f"reports: {out_dir}/sub-*.html")

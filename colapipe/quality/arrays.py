@@ -17,6 +17,8 @@ _BINS = 32
 # Share of the brightest intensities. Measured on a scan cut by a third: 0.663 of its brain had data
 # as it was, 0.829 after a turn by 0.8 degrees without this threshold, 0.671 with it.
 _NOTHING = 0.002
+# Weight of a blurred mask two standard deviations from a flat rim.
+_FAR_FROM_RIM = 0.97
 
 
 def normalised_mutual_information(one: npt.ArrayLike, other: npt.ArrayLike) -> float:
@@ -68,6 +70,51 @@ def dice(one: npt.ArrayLike, other: npt.ArrayLike) -> float:
     a, b = np.asarray(one) != 0, np.asarray(other) != 0
     total = np.count_nonzero(a) + np.count_nonzero(b)
     return float(2 * np.count_nonzero(a & b) / total) if total else math.nan
+
+
+def correlation(one: npt.ArrayLike, other: npt.ArrayLike) -> float:
+    """Return Pearson's correlation of two lists of numbers.
+
+    0 where one of them is constant or there are none.
+    """
+    x, y = np.asarray(one, dtype=np.float64), np.asarray(other, dtype=np.float64)
+    if x.size == 0:
+        return 0.0
+    x, y = x - x.mean(), y - y.mean()
+    size = math.sqrt(float(x @ x) * float(y @ y))
+    return float(x @ y) / size if size > 0 else 0.0
+
+
+def blur_inside(
+    volume: npt.NDArray[np.float32], inside: Mask, sigma: npt.ArrayLike
+) -> npt.NDArray[np.float32]:
+    """Blur what is inside a mask, as if there were nothing else.
+
+    Parameters
+    ----------
+    volume : ndarray, float32
+    inside : ndarray, bool
+        Of the same shape.
+    sigma : array_like
+        Standard deviations of the Gaussian, in voxels, one for each axis.
+
+    Returns
+    -------
+    ndarray, float32
+        NaN outside, and near the rim (closer than about two standard deviations), where resampling
+        mixes inside and outside.
+    """
+    from scipy import ndimage
+
+    widths = [float(width) for width in np.asarray(sigma)]
+
+    def blur(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return np.asarray(ndimage.gaussian_filter(values, widths, mode="constant", truncate=3))
+
+    blurred = blur(np.where(inside, volume, np.float32(0)))
+    weights = blur(inside.astype(np.float32))
+    nothing = np.full(volume.shape, np.nan, dtype=np.float32)
+    return np.divide(blurred, weights, out=nothing, where=inside & (weights > _FAR_FROM_RIM))
 
 
 def shift_and_turn(sidecar: Mapping[str, Any]) -> tuple[float, float] | None:

@@ -90,6 +90,16 @@ COLUMNS: dict[str, dict[str, Any]] = {
         "acquired scan is above 0.002 of its brightest voxels, or in the slices that were "
         "synthesised. Low where a field of view was cut.",
     },
+    "alike": {
+        "LongName": "Correlation with the most alike contrast",
+        "Description": "Largest correlation (Pearson's) with another acquired contrast on the "
+        "grid, inside the brain and away from its rim, after a blur by 2 mm (standard deviation) "
+        "that hides what resampling changes. Near 1: the same scan under two names.",
+    },
+    "alike_with": {
+        "LongName": "Most alike contrast",
+        "Description": "The contrast that 'alike' is about.",
+    },
     **{
         f"volume_{region}": {"LongName": name, "Description": words, "Units": "mL"}
         for region, (name, words) in _VOLUMES.items()
@@ -130,10 +140,17 @@ COLUMNS: dict[str, dict[str, Any]] = {
         "LongName": "Slices synthesised",
         "Description": "Axial slices of 1 mm that were synthesised.",
     },
+    "warnings": {
+        "LongName": "Warnings",
+        "Description": "What must not be missed about this contrast, joined by '; ': numbers and "
+        "lights beyond their limits, files that could not be used, and a scan that was taken out, "
+        "which has a row without numbers. What is about the whole session is on the row of the "
+        "reference.",
+    },
 }
 """Every column of ``*_desc-quality_qc.tsv``, in order, described as BIDS asks."""
 
-TEXT_COLUMNS = ("contrast",)
+TEXT_COLUMNS = ("contrast", "alike_with", "warnings")
 BOOLEAN_COLUMNS = ("synthetic", "identity_kept")
 COUNT_COLUMNS = ("slices",)
 """Columns that do not hold a fraction; all others do."""

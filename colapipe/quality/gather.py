@@ -17,6 +17,7 @@ from colapipe.evaluation.scores import SCORE_COLUMNS
 from colapipe.quality.columns import COLUMNS
 from colapipe.quality.selfcheck_table import SELFCHECK_COLUMNS
 from colapipe.quality.table import WARNINGS
+from colapipe.quality.warnings import join_warnings
 
 SELFCHECK = "selfcheck_"
 """How the columns of the self-check begin in the table of the group."""
@@ -189,16 +190,20 @@ class _Session:
         )
 
     def _add_quality(self, table: Derivative) -> None:
+        said = []
         for read in self._read(table, "contrast", "synthetic"):
+            said.append(read.get("warnings", ""))
             synthetic = read["synthetic"].strip().lower() == "true"
             row = self._row(_space(table), read["contrast"], synthetic)
             row.update({name: read[name] for name in COLUMNS if name in read and name not in row})
         sidecar, problem = read_json(table.path.with_suffix(".json"))
         if problem is not None:
             self.group.problems.append(problem)
-        said = sidecar.get(WARNINGS)
-        words = said if isinstance(said, list) else ()
-        self.group.warnings += [tsv.cell(word) for word in words]
+        listed = sidecar.get(WARNINGS)
+        words = [tsv.cell(word) for word in listed] if isinstance(listed, list) else []
+        # A table of an earlier version says them in its sidecar alone.
+        missing = [word for word in words if not any(join_warnings([word]) in s for s in said)]
+        self.group.warnings += missing
 
     def _add_synthesis(self, path: Path) -> None:
         if "_desc-synth_" not in path.name or path.suffix != ".json":

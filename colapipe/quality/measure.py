@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from colapipe.bids.sidecars import INTENSITY_RANGE
 from colapipe.contrasts import CONTRASTS, LESION_LABEL, TISSUES
 from colapipe.errors import InputFileError
 from colapipe.quality.arrays import (
+    blur_inside,
+    correlation,
     dice,
     has_data,
     normalised_mutual_information,
@@ -31,7 +34,14 @@ from colapipe.quality.arrays import (
 from colapipe.quality.intervals import interval_of
 from colapipe.slices.intensity import PERCENTILES
 
+SMOOTHING = 2.0
+"""mm: standard deviation of the blur before scans are compared with each other."""
+
+FEWEST = 1000
+"""Voxels without which scans are not compared with each other."""
+
 Row = dict[str, Any]
+Key = tuple[str, bool]
 Values = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
@@ -45,12 +55,13 @@ class Measured:
     rows : list of dict
         One for each contrast on the grid, real scans first; the keys are columns of
         :data:`colapipe.quality.columns.COLUMNS`. What is not known is absent.
-    warnings : list of str
-        Files that could not be used, in words.
+    warnings : dict
+        Contrast ("" for none) and whether it is about a synthetic image, to words about files that
+        could not be used or are not what they should be.
     """
 
     rows: list[Row] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    warnings: dict[Key, list[str]] = field(default_factory=dict)
 
 
 def measure_session(files: SessionFiles) -> dict[str, Measured]:
@@ -79,8 +90,9 @@ class _Grid:
 
     def __init__(self, files: SessionFiles, space: str) -> None:
         self.files, self.space = files, space
-        self.warnings: list[str] = []
+        self.warnings: dict[Key, list[str]] = {}
         self.grid: Grid | None = None
+        self.blurred: dict[str, Values] = {}
 
     def measure(self) -> Measured:
         """Return the rows of real scans, then those of synthetic images."""
@@ -90,15 +102,17 @@ class _Grid:
         reference = self._values(self.files.preproc.get(self.space, {}).get(self.space))
         for contrast, scan in _ordered(self.files.preproc.get(self.space, {})):
             rows.append(self._scan(contrast, scan, reference))
+        self._compare(rows)
         for contrast, made in _ordered(self.files.synth.get(self.space, {})):
             rows.append(self._synthetic(contrast, made))
-        return Measured([_known(row) for row in rows], list(dict.fromkeys(self.warnings)))
+        return Measured([_known(row) for row in rows], self.warnings)
 
     def _scan(self, contrast: str, scan: Derivative, reference: Values | None) -> Row:
         row: Row = {"contrast": contrast, "synthetic": False}
         values = reference if contrast == self.space else self._values(scan)
         if values is not None and values.size:
             with_data = has_data(values)
+            self.blurred[contrast] = self._blur(values, with_data)
             row["coverage"] = float(with_data.mean())
             low, high = np.percentile(values, PERCENTILES)
             clipped = share_clipped(values[with_data], float(low), float(high))
@@ -109,6 +123,32 @@ class _Grid:
         if contrast != self.space:
             row |= self._motion(contrast)
         return row | self._volumes(contrast)
+
+    def _blur(self, values: Values, with_data: Mask) -> Values:
+        """Blur a scan's voxels of the brain; NaN where it has no data."""
+        if self.brain is None or self.grid is None:
+            raise ValueError("there is no brain")
+        volume = np.zeros(self.brain.shape, dtype=np.float32)
+        inside = np.zeros(self.brain.shape, dtype=bool)
+        volume[self.brain], inside[self.brain] = values, with_data
+        zooms = np.sqrt((self.grid[1][:3, :3] ** 2).sum(axis=0))
+        return blur_inside(volume, inside, SMOOTHING / zooms)[self.brain]
+
+    def _compare(self, rows: list[Row]) -> None:
+        """Find for each acquired scan the other one that is most like it.
+
+        Where dark and bright are exchanged, as in T1w and T2w, they are not alike.
+        """
+        of = {row["contrast"]: row for row in rows}
+        for one, other in combinations(self.blurred, 2):
+            both = np.isfinite(self.blurred[one]) & np.isfinite(self.blurred[other])
+            if np.count_nonzero(both) < FEWEST:
+                continue
+            found = correlation(self.blurred[one][both], self.blurred[other][both])
+            for contrast, partner in ((one, other), (other, one)):
+                if found > of[contrast].get("alike", -math.inf):
+                    of[contrast] |= {"alike": found, "alike_with": partner}
+        self.blurred.clear()
 
     def _motion(self, contrast: str) -> Row:
         for transform in self.files.transforms:
@@ -183,21 +223,37 @@ class _Grid:
             voxels = self._load(mask)
             if voxels is not None:
                 masks[contrast] = voxels > 0
+                self._check_mask(mask, voxels)
         brain = next(iter(masks.values()), None)
         images = (self.files.preproc, self.files.synth)
         for kind in () if brain is not None else images:
             for _, image in _ordered(kind.get(self.space, {}), first=self.space):
                 voxels = self._load(image)
                 if voxels is not None and brain is None:
-                    self.warnings.append(
+                    self._warn(
+                        image,
                         f"{image.path}: there is no brain mask on the grid of {self.space}; "
-                        "where this image is not 0 is taken for the brain"
+                        "where this image is not 0 is taken for the brain",
                     )
                     brain = voxels != 0
         if brain is not None:
             self.box = _box(brain)
             brain = brain[self.box]
         return brain, masks
+
+    def _check_mask(self, mask: Derivative, voxels: Values) -> None:
+        """Say what the mask's maker had to say, and if it has more than two values."""
+        remarks = mask.sidecar.get("Remarks")
+        for remark in remarks if isinstance(remarks, list) else ():
+            self._warn(mask, str(remark))
+        inside = voxels[voxels > 0]
+        if inside.size and inside.min() != inside.max():
+            self._warn(
+                mask,
+                f"{mask.path}: a brain mask with values from {inside.min():.3g} to "
+                f"{inside.max():.3g} inside; expected 0 and one other value. Every voxel above 0 "
+                "was taken for brain; look at its contour.",
+            )
 
     def _find_regions(self) -> dict[str, Mask]:
         """Tissues, by the reference's labels, and lesions, as masks of the brain's voxels."""
@@ -231,18 +287,20 @@ class _Grid:
             image = load_map(derivative.path)
         except Exception as err:
             # Whatever is wrong with a file must not cost a participant all that is good.
-            self.warnings.append(
+            self._warn(
+                derivative,
                 str(err)
                 if isinstance(err, InputFileError)
-                else f"{derivative.path}: cannot be read ({type(err).__name__}: {err})"
+                else f"{derivative.path}: cannot be read ({type(err).__name__}: {err})",
             )
             return None
         if self.grid is None:
             self.grid = grid_of(image)
         if not same_grid(image, self.grid):
-            self.warnings.append(
+            self._warn(
+                derivative,
                 f"{derivative.path}: is not on the grid of the other files of {self.space}; "
-                "it is not measured"
+                "it is not measured",
             )
             return None
         return np.asarray(image.dataobj, dtype=np.float32)
@@ -251,8 +309,17 @@ class _Grid:
         path = derivative.path
         content, problem = read_json(path.with_name(path.name.partition(".")[0] + ".json"))
         if problem is not None:
-            self.warnings.append(problem)
+            self._warn(derivative, problem)
         return content
+
+    def _warn(self, derivative: Derivative, message: str) -> None:
+        """Say something about a file, and so about the contrast that it shows or comes from."""
+        desc = derivative.name.get("desc") or ""
+        about = derivative.contrast or derivative.name.get("from") or desc.removeprefix("from")
+        key = (about if about in CONTRASTS else "", desc in ("synth", "synthstd"))
+        said = self.warnings.setdefault(key, [])
+        if message not in said:
+            said.append(message)
 
 
 def _ordered(

@@ -15,6 +15,8 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from colapipe.quality.arrays import correlation
+
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
@@ -30,6 +32,9 @@ FURTHEST = 30.0
 
 NOTICEABLE = 0.02
 """Gain in Fisher's z of the correlation below which another place is no better than this one."""
+
+FEWEST = 100
+"""Voxels without which nobody can say where an image lies."""
 
 _VOXELS = 20_000  # enough for six numbers
 _RADIUS = 60.0  # mm at which a degree of turn and a mm of shift are weighed against each other
@@ -78,6 +83,8 @@ def fit_pose(moving: FloatArray, fixed: FloatArray, mask: BoolArray, slices: Seq
         0 where no other place is noticeably better, NaN where the fit does not settle.
     """
     points = _points(mask, slices)
+    if points.shape[1] < FEWEST:
+        return LOST
     centre = points.mean(axis=1, keepdims=True)
     chosen = list(slices)
     x, y, z = points.astype(int)
@@ -107,14 +114,6 @@ def fit_pose(moving: FloatArray, fixed: FloatArray, mask: BoolArray, slices: Seq
     )
 
 
-def correlation(one: npt.ArrayLike, other: npt.ArrayLike) -> float:
-    """Return Pearson's correlation of two lists of numbers; 0 where one of them is constant."""
-    x, y = np.asarray(one, dtype=np.float64), np.asarray(other, dtype=np.float64)
-    x, y = x - x.mean(), y - y.mean()
-    size = math.sqrt(float(x @ x) * float(y @ y))
-    return float(x @ y) / size if size > 0 else 0.0
-
-
 def fisher(r: float) -> float:
     """Return Fisher's z of a correlation, which has about the same spread everywhere."""
     return math.atanh(min(max(r, -0.999), 0.999))
@@ -139,7 +138,7 @@ def _step(
     arms = there - centre - parameters[3:, None]
     kept = ndimage.map_coordinates(inside, there, order=0) > 0
     there, arms, target = there[:, kept], arms[:, kept], target[kept]
-    if target.size < points.shape[1] / 4:
+    if target.size < max(points.shape[1] / 4, FEWEST):
         return np.full(6, np.inf)
     value = ndimage.map_coordinates(moving, there, order=1)
     slope = np.stack(
@@ -188,6 +187,8 @@ def middle_plane(mask: BoolArray) -> FloatArray:
     A plane through the middles of the rows: x = a + b y + c z.
     """
     rows = mask.any(axis=0)
+    if not rows.any():
+        return np.full(rows.shape, (mask.shape[0] - 1) / 2)
     first = mask.argmax(axis=0)[rows]
     last = mask.shape[0] - 1 - mask[::-1].argmax(axis=0)[rows]
     y, z = np.nonzero(rows)

@@ -1,4 +1,4 @@
-"""What to look at first in a group: failures, red lights of the self-check, and outliers."""
+"""What to look at first in a group: failures, warnings (red lights among them), and outliers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any
 
 from colapipe.quality.columns import BOOLEAN_COLUMNS
 from colapipe.quality.gather import MADE, SELFCHECK, Group, Row
+from colapipe.quality.limits import RED_LIGHT
 from colapipe.quality.outliers import Spread, spread
+from colapipe.quality.warnings import split_warnings
 
-FAILED, RED, OUTLIER, AMBER, FINE = range(5)
+FAILED, WARNED, OUTLIER, AMBER, FINE = range(5)
 """How urgent it is to look at a row, the most urgent first."""
 
 LIGHT = f"{SELFCHECK}light"
@@ -139,6 +141,19 @@ def is_synthetic(row: Row) -> bool:
     return row.get("synthetic") == "true"
 
 
+def warnings_in(row: Row) -> list[str]:
+    """Return the warnings of a row; a red light is one, whoever wrote the table."""
+    found = split_warnings(row.get("warnings", ""))
+    if is_red(row) and not any(warning.startswith(RED_LIGHT) for warning in found):
+        found.append(f"{RED_LIGHT}: {row.get(REASONS, 'no reason is given')}")
+    return found
+
+
+def is_red(row: Row) -> bool:
+    """Tell whether the light of the self-check is red."""
+    return row.get(LIGHT, "").lower() == "red"
+
+
 def _unlike(described: Mapping[str, Any], column: str, value: float, series: Series) -> str:
     usual = [other for _, other in series.values if not series.spread.is_outlier(other)]
     name = described.get("LongName") or column
@@ -147,12 +162,14 @@ def _unlike(described: Mapping[str, Any], column: str, value: float, series: Ser
 
 
 def _verdict(row: Row, far: Sequence[tuple[float, str, str]]) -> Verdict:
-    reasons = []
-    urgency = FINE
+    warnings = warnings_in(row)
+    reasons = [warning[:1].upper() + warning[1:] for warning in warnings]
     light = row.get(LIGHT, "").lower()
-    if light in ("red", "amber"):
-        urgency = RED if light == "red" else AMBER
-        reasons.append(f"Self-check {light}: {row.get(REASONS, 'no reason is given')}")
+    urgency = AMBER if light == "amber" else FINE
+    if light == "amber":
+        reasons.append(f"Self-check amber: {row.get(REASONS, 'no reason is given')}")
+    if warnings:
+        urgency = WARNED
     if far:
         urgency = min(urgency, OUTLIER)
         reasons += [words for _, _, words in far[:_MOST_NAMED]]

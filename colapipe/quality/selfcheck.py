@@ -7,6 +7,7 @@ scan is judged in :mod:`colapipe.quality.lights`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -17,7 +18,8 @@ import numpy.typing as npt
 
 from colapipe.contrasts import CONTRASTS
 from colapipe.evaluation import metrics
-from colapipe.quality.pose import correlation, differences, fisher, fit_pose
+from colapipe.quality.arrays import correlation
+from colapipe.quality.pose import differences, fisher, fit_pose
 
 SLICES = 12
 """Slices that a self-check synthesises; thresholds hold for this number."""
@@ -97,29 +99,68 @@ def spread_slices(with_brain: Sequence[int], count: int = SLICES) -> list[int]:
     return sorted({int(with_brain[round(place)]) for place in places}) if len(with_brain) else []
 
 
-def measure_session(pairs: Mapping[str, Pair]) -> dict[str, Measures]:
+def measure_session(
+    pairs: Mapping[str, Pair], problems: dict[str, str] | None = None
+) -> dict[str, Measures]:
     """Compare all contrasts of a session with their syntheses.
 
     Parameters
     ----------
     pairs : dict of Pair
         By contrast, all on one grid.
+    problems : dict, optional
+        Takes the words about contrasts that cannot be compared, which are left out then.
 
     Raises
     ------
     ValueError
-        If shapes differ, or a mask is empty in the slices.
+        Without ``problems``, if shapes differ or a mask is empty in the slices.
     """
-    pairs = _cut(pairs)
-    exchange = _exchange(pairs)
-    return {name: _measure(pair, exchange[name]) for name, pair in pairs.items()}
+    usable: dict[str, Pair] = {}
+    shapes = Counter(pair.mask.shape for pair in pairs.values())
+    shape = shapes.most_common(1)[0][0] if shapes else ()
+    for name, pair in pairs.items():
+        words = _objection(pair, shape)
+        if words and problems is None:
+            raise ValueError(f"{name}: {words}")
+        if words and problems is not None:
+            problems[name] = f"could not be compared: {words}"
+        else:
+            usable[name] = pair
+    if not usable:
+        return {}
+    cut = _cut(usable)
+    exchange = _exchange(cut)
+    measured = {}
+    for name, pair in cut.items():
+        try:
+            measured[name] = _measure(pair, exchange[name])
+        except Exception as err:
+            # Whatever is wrong with one contrast must not hide what the others show.
+            if problems is None:
+                raise
+            problems[name] = f"could not be compared: {type(err).__name__}: {err}"
+    return measured
+
+
+def _objection(pair: Pair, shape: tuple[int, ...]) -> str:
+    """Return why a contrast cannot be compared with its synthesis; empty if it can."""
+    shapes = {pair.real.shape, pair.synthetic.shape, pair.mask.shape}
+    if shapes != {shape}:
+        return f"its images have the shapes {', '.join(map(str, sorted(shapes)))}"
+    chosen = list(pair.slices)
+    inside = pair.mask[:, :, chosen]
+    if not inside.any():
+        return "the brain mask has no voxel in the slices that were synthesised"
+    values = np.concatenate([pair.real[pair.mask], pair.synthetic[pair.mask]])
+    if not np.isfinite(values).all():
+        return "it holds values that are no finite numbers"
+    return ""
 
 
 def _cut(pairs: Mapping[str, Pair]) -> dict[str, Pair]:
     """Cut all volumes to the brain and a margin in x and y, since half of a crop is empty."""
     brain = np.any([pair.mask.any(axis=2) for pair in pairs.values()], axis=0)
-    if not brain.any():
-        raise ValueError("the brain mask is empty")
     box = tuple(
         slice(max(0, places.min() - _MARGIN), places.max() + 1 + _MARGIN)
         for places in np.nonzero(brain)
@@ -134,8 +175,6 @@ def _measure(pair: Pair, exchange: Mapping[str, float]) -> Measures:
     """Compare one contrast with its synthesis."""
     chosen = list(pair.slices)
     inside = pair.mask[:, :, chosen]
-    if not inside.any():
-        raise ValueError("the brain mask has no voxel in the slices that were synthesised")
     real = np.where(pair.mask, pair.real, 0.0).astype(np.float64)
     synthetic = np.where(pair.mask, pair.synthetic, 0.0).astype(np.float64)
     r, s = real[:, :, chosen], synthetic[:, :, chosen]

@@ -9,7 +9,9 @@ from typing import Any
 from colapipe.bids import tsv
 from colapipe.bids.sidecars import write_json, write_text
 from colapipe.contrasts import CONTRASTS
+from colapipe.quality.arrays import has_data
 from colapipe.quality.lights import Verdict, judge
+from colapipe.quality.limits import COVERAGE
 from colapipe.quality.selfcheck import SLICES, Measures, Pair, measure_session
 from colapipe.quality.stored import Quality
 
@@ -130,14 +132,15 @@ def check_session(
     list of dict
         Rows with columns of :data:`SELFCHECK_COLUMNS`.
     """
-    measured = measure_session(pairs) if pairs else {}
+    unusable = dict(problems)
+    measured = measure_session(pairs, unusable)
     session = [*pairs, *problems]
     rows = []
     for contrast in sorted(session, key=CONTRASTS.index):
         if contrast in measured:
             rows.append(_row(contrast, pairs[contrast], measured[contrast], quality, session))
         else:
-            rows.append({"contrast": contrast, "light": "n/a", "reasons": problems[contrast]})
+            rows.append({"contrast": contrast, "light": "n/a", "reasons": unusable[contrast]})
     return rows
 
 
@@ -176,6 +179,13 @@ def _row(
                 "and expect less of everything synthesised from it"
             )
             light = "amber" if light == "green" else light
+    covered = float(has_data(pair.real[pair.mask]).mean())
+    if COVERAGE.is_beyond(covered):
+        reasons.append(
+            f"it covers {100 * covered:.0f} % of the brain, and was compared as if it covered all: "
+            "look at its field of view"
+        )
+        light = "amber" if light == "green" else light
     return {**row, "light": light, "reasons": "; ".join(reasons)}
 
 

@@ -7,20 +7,45 @@ from pathlib import Path
 from typing import Any
 
 from colapipe.bids import tsv
-from colapipe.bids.names import derivative_path
-from colapipe.bids.outputs import SessionFiles, read_session, read_table, session_folders
+from colapipe.bids.outputs import (
+    SessionFiles,
+    read_json,
+    read_session,
+    read_table,
+    session_folders,
+)
 from colapipe.bids.sidecars import write_json, write_text
+from colapipe.errors import ScanWarning
 from colapipe.quality.columns import BOOLEAN_COLUMNS, COLUMNS, COUNT_COLUMNS, TEXT_COLUMNS
 from colapipe.quality.measure import Row, measure_grid
+from colapipe.quality.warnings import (
+    SIDECAR_KEY,
+    collect,
+    mark_sidecars,
+    quality_table,
+    selfcheck_rows,
+    with_warnings,
+)
 
-WARNINGS = "Warnings"
+WARNINGS = SIDECAR_KEY
 """Key of the sidecar under which it lists the files that could not be used."""
+
+GIVEN = "PlanWarnings"
+"""Key of the sidecar under which it keeps what was known before anything was measured."""
 
 
 def write_session_quality(
-    out_dir: Path, participant: str, session: str | None, spaces: Collection[str] | None = None
+    out_dir: Path,
+    participant: str,
+    session: str | None,
+    spaces: Collection[str] | None = None,
+    given: Sequence[ScanWarning] | None = None,
 ) -> list[Path]:
     """Measure what a run has left of one session, and write a table for each reference grid.
+
+    The self-check of a grid must be written before. What is beyond a limit, in its lights or in
+    what is measured, is a warning, in the table and in the sidecars of the synthetic images that it
+    concerns.
 
     Parameters
     ----------
@@ -31,6 +56,8 @@ def write_session_quality(
     session : str or None
     spaces : collection of str, optional
         Reference contrasts; all that have files without it.
+    given : sequence of ScanWarning, optional
+        What was found before anything was measured; without it what an earlier table kept.
 
     Returns
     -------
@@ -46,15 +73,39 @@ def write_session_quality(
     files = SessionFiles(session) if folder is None else read_session(session, folder)
     written = []
     for space in files.spaces if spaces is None else spaces:
+        path = quality_table(out_dir, participant, session, space)
+        known = _kept(path) if given is None else given
         measured = measure_grid(files, space)
-        name = derivative_path(participant, session, "qc", ".tsv", space=space, desc="quality")
-        path = out_dir / name
-        write_quality(path, measured.rows, measured.warnings)
+        lights, problems = selfcheck_rows(files, space)
+        if problems:
+            measured.warnings.setdefault(("", False), []).extend(problems)
+        warnings = collect(measured, given=known, lights=lights)
+        # The table last: what it says of an image is in the image's sidecar then.
+        mark_sidecars(files, space, warnings)
+        rows = with_warnings(measured.rows, warnings, space)
+        said = [message for messages in measured.warnings.values() for message in messages]
+        write_quality(path, rows, said, known)
         written.append(path)
     return written
 
 
-def write_quality(path: Path, rows: Sequence[Mapping[str, Any]], warnings: Iterable[str]) -> None:
+def _kept(path: Path) -> list[ScanWarning]:
+    """Return what the table of an earlier run was given."""
+    kept = read_json(path.with_suffix(".json")).get(GIVEN)
+    entries = kept if isinstance(kept, list) else []
+    return [
+        ScanWarning(str(entry.get("Contrast", "")), str(entry.get("Message", "")))
+        for entry in entries
+        if isinstance(entry, dict)
+    ]
+
+
+def write_quality(
+    path: Path,
+    rows: Sequence[Mapping[str, Any]],
+    warnings: Iterable[str],
+    given: Iterable[ScanWarning] = (),
+) -> None:
     """Write rows of quality numbers as a BIDS table, with its data dictionary.
 
     Parameters
@@ -65,6 +116,8 @@ def write_quality(path: Path, rows: Sequence[Mapping[str, Any]], warnings: Itera
         As from :func:`colapipe.quality.measure.measure_grid`.
     warnings : iterable of str
         Said in the JSON.
+    given : iterable of ScanWarning
+        Kept in the JSON, for a table that is written again without a plan.
 
     Raises
     ------
@@ -79,7 +132,9 @@ def write_quality(path: Path, rows: Sequence[Mapping[str, Any]], warnings: Itera
     lines = ["\t".join(COLUMNS)]
     lines += ["\t".join(tsv.cell(row.get(name)) for name in COLUMNS) for row in rows]
     # The words first: a table never stands there without them.
-    write_json(path.with_suffix(".json"), {**COLUMNS, WARNINGS: list(warnings)})
+    kept = [{"Contrast": warning.contrast, "Message": warning.message} for warning in given]
+    more = {WARNINGS: list(dict.fromkeys(warnings))} | ({GIVEN: kept} if kept else {})
+    write_json(path.with_suffix(".json"), {**COLUMNS, **more})
     write_text(path, "\n".join(lines) + "\n")
 
 

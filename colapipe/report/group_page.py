@@ -17,12 +17,14 @@ from colapipe.quality.review import (
     FAILED,
     LIGHT,
     OUTLIER,
-    RED,
+    WARNED,
     Review,
     Series,
+    is_red,
     is_synthetic,
     number,
     review,
+    warnings_in,
 )
 from colapipe.report.strips import Point, axis_range, draw_axis, draw_strip
 from colapipe.report.templates import render
@@ -32,7 +34,7 @@ PAGE = "group.html"
 # Rows that are shown before one asks for more: enough to see the worst, few enough to open at once.
 _ROWS_AT_FIRST = 50
 
-_STATES = {FAILED: "failed", RED: "red", OUTLIER: "outlier", AMBER: "amber"}
+_STATES = {FAILED: "failed", WARNED: "warned", OUTLIER: "outlier", AMBER: "amber"}
 
 # Columns of the table on the page, as far as anybody has a value; the TSV has them all.
 _SHOWN = {
@@ -118,7 +120,8 @@ def _facts(group: Group, found: Review) -> list[tuple[str, int, str]]:
     """What there is and what stands out: name, number, and how it is coloured."""
     images = [row for row in group.rows if "contrast" in row]
     made = sum(is_synthetic(row) for row in images)
-    states = Counter(verdict.urgency for verdict in found.verdicts)
+    warned = sum(bool(warnings_in(row)) for row in group.rows)
+    red = _count_light(group.rows, "red")
     failed = {row["participant_id"] for row in group.rows if "failure" in row}
     sessions = {(row["participant_id"], row.get("session_id")) for row in images}
     return [
@@ -127,7 +130,8 @@ def _facts(group: Group, found: Review) -> list[tuple[str, int, str]]:
         ("acquired images", len(images) - made, ""),
         ("SYNTHETIC images", made, "synth"),
         ("participants failed", len(failed), "bad" if failed else ""),
-        ("self-checks red", states[RED], "bad" if states[RED] else ""),
+        ("images with warnings", warned, "bad" if warned else ""),
+        ("self-checks red", red, "bad" if red else ""),
         ("self-checks amber", _count_light(group.rows, "amber"), ""),
         ("images unlike the others", len(found.outliers), "warn" if found.outliers else ""),
     ]
@@ -169,6 +173,7 @@ def _table_row(
 def _states(row: Row, urgency: int, far: Sequence[str]) -> list[str]:
     """The choices of the filter that a row belongs to."""
     states = [_STATES[urgency]] if urgency in _STATES else ["fine"]
+    states += ["red"] if is_red(row) else []
     states += ["outlier"] if far and urgency != OUTLIER else []
     states += ["first"] if urgency <= OUTLIER else []
     return states

@@ -71,7 +71,8 @@ def build_subject_report(
         ``command``, ``started``, ``engine``, ``engine_version``, ``model`` (mapping or None),
         ``quality`` (what the model's metadata holds under that key), ``settings`` (mapping),
         ``sessions`` (list of mappings with ``session``, ``reference``, ``contrasts``, ``targets``,
-        ``notes``), ``failures`` (list of mappings with ``node``, ``message``, ``crash_file``) and
+        ``notes``, ``warnings``: a list of mappings with ``contrast`` and ``message``),
+        ``failures`` (list of mappings with ``node``, ``message``, ``crash_file``) and
         ``warnings`` (list of str).
     show_head : bool
         Draw also what lies outside the brain mask, where a file holds it.
@@ -140,7 +141,8 @@ def _context(
         "synthesised": synthesised,
         "acquired": by_preference({c for session in sessions for c in session.acquired}),
         "failures": [_failure(entry) for entry in _mappings(run.get("failures"))],
-        "warnings": warnings + [text for session in sessions for text in session.warnings],
+        "warnings": [text for session in sessions for text in session.warnings] + warnings,
+        "unmeasured": [where for session in sessions for where in session.unmeasured],
         "light_of_all": worst_light(checks),
         "viewer": viewer_name(participant)
         if (out_dir / viewer_name(participant)).is_file()

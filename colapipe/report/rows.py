@@ -96,6 +96,7 @@ class Grid:
         self._tile_width = tile_width
         self._views: _Views | None = None
         self._scans: dict[str, _Scan] = {}
+        self.undrawn: list[str] = []
 
     def synthesis(self, contrast: str) -> Figure:
         """Sources, the synthesised image, and where they exist truth, error and uncertainty."""
@@ -140,11 +141,14 @@ class Grid:
         return figure
 
     def comparisons(self) -> list[Comparison]:
-        """The reference and each scan that was brought to its grid; those that can be drawn."""
+        """The reference and each scan that was brought to its grid; those that can be drawn.
+
+        The others are said in ``undrawn``.
+        """
         if self.space not in self.preproc:
             return []
         found = []
-        with suppress(*UNDRAWABLE):
+        with _or_listed(self.undrawn, f"The registration to {self.space}"):
             layout, below = self._views_for("").layout, self._scan(self.space, "").planes
             reference = registration.draw_picture(
                 below,
@@ -158,7 +162,7 @@ class Grid:
             for contrast in by_preference(self.preproc):
                 if contrast == self.space:
                     continue
-                with suppress(*UNDRAWABLE):
+                with _or_listed(self.undrawn, f"{contrast} on {self.space}"):
                     moved = registration.draw_picture(
                         self._scan(contrast, "").planes,
                         layout,
@@ -406,11 +410,18 @@ def _draw_area(mask: Mask, affine: npt.NDArray[np.float64], synthesised: Mask) -
 @contextmanager
 def _or_said(figure: Figure, what: str) -> Iterator[None]:
     """Turn a file that cannot be read or drawn into a remark under its figure."""
+    with _or_listed(figure.remarks, what):
+        yield
+
+
+@contextmanager
+def _or_listed(remarks: list[str], what: str) -> Iterator[None]:
+    """Turn what cannot be read or drawn into a remark."""
     try:
         yield
     except UNDRAWABLE as error:
         words = str(error) or type(error).__name__
-        figure.remarks.append(f"{what} cannot be drawn: {words}.")
+        remarks.append(f"{what} cannot be drawn: {words}.")
 
 
 def _in_words(view: View) -> str:

@@ -18,6 +18,7 @@ from colapipe.report.steppers import Budget
 from colapipe.report.tables import Table, show_table
 from colapipe.report.text import as_text, flatten
 from colapipe.report.volumes import by_preference
+from colapipe.report.warnings import session_warnings, unmeasured
 
 
 @dataclass
@@ -39,6 +40,7 @@ class GridBlock:
     syntheses: list[Synthesis]
     scans: Figure | None
     comparisons: list[Comparison]
+    undrawn: list[str]
     anatomy: Figure
     area: Drawing | None
     histograms: list[Drawing]
@@ -68,11 +70,13 @@ class Session:
     scores: list[Table]
     transforms: list[dict[str, str]]
     files: list[dict[str, str]] = field(default_factory=list)
+    unmeasured: list[str] = field(default_factory=list)
 
     @property
     def has_registration(self) -> bool:
         """Whether there is anything to say of it."""
-        return bool(self.transforms or any(grid.comparisons for grid in self.grids))
+        pictures = any(grid.comparisons or grid.undrawn for grid in self.grids)
+        return bool(self.transforms or pictures)
 
     @property
     def topics(self) -> list[tuple[str, str]]:
@@ -145,13 +149,17 @@ def draw_session(
         acquired=by_preference({c for space in files.preproc.values() for c in space}),
         synthesised=synthesised,
         notes=[as_text(note) for note in as_list(entry.get("notes"))],
-        warnings=_warnings(files, described is not None, targets, synthesised, sha256),
+        warnings=[
+            *session_warnings(files, described),
+            *_warnings(files, described is not None, targets, synthesised, sha256),
+        ],
         grids=grids,
         selfchecks=[show_table(derivative) for derivative in files.selfchecks],
         quality=[show_table(derivative) for derivative in files.quality],
         scores=[show_table(derivative) for derivative in files.scores],
         transforms=[_transform(derivative) for derivative in files.transforms],
         files=[_file(out_dir, path) for path in files.everything],
+        unmeasured=unmeasured(files),
     )
 
 
@@ -168,6 +176,7 @@ def _draw_grid(grid: Grid, ranges: Mapping[str, TrainingRange]) -> GridBlock:
         syntheses=syntheses,
         scans=scans,
         comparisons=grid.comparisons(),
+        undrawn=grid.undrawn,
         anatomy=grid.anatomy(),
         area=grid.area(),
         histograms=grid.histograms(ranges),

@@ -20,7 +20,7 @@ _MANY_COLUMNS = 12
 _FEW_ROWS = 9
 _NAMES = ("contrast", "synthetic", "target", "region")
 # Said by the page itself.
-_SAID = ("participant_id",)
+_SAID = ("participant_id", "warnings")
 # That no light could be given has to be seen.
 _NEVER_EMPTY = ("light",)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from colapipe.quality.columns import COLUMNS
 from colapipe.quality.gather import Group
-from colapipe.quality.review import AMBER, FAILED, FINE, OUTLIER, RED, number, review
+from colapipe.quality.review import AMBER, FAILED, FINE, OUTLIER, WARNED, number, review
 
 DESCRIBED = {"participant_id": {}, **COLUMNS, "selfcheck_light": {}, "selfcheck_score": {}}
 
@@ -31,7 +31,7 @@ def test_the_worst_come_first() -> None:
     )
     assert found.order()[:6] == [14, 13, 12, 11, 10, 0]
     urgencies = [found.verdicts[index].urgency for index in found.order()[:6]]
-    assert urgencies == [FAILED, RED, OUTLIER, OUTLIER, AMBER, FINE]
+    assert urgencies == [FAILED, WARNED, OUTLIER, OUTLIER, AMBER, FINE]
     assert found.outliers == {11: ["coverage"], 12: ["coverage"]}
 
 
