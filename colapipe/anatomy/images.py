@@ -354,7 +354,8 @@ def _scaled(path: Path, stored: np.ndarray, header: ScanHeader) -> np.ndarray:
         if data is None:
             data = np.empty(stored.shape, dtype=np.float32, order="F")
         for k in range(stored.shape[2]):
-            values, finite = data[..., k], np.isfinite(stored[..., k])
+            values: np.ndarray = data[..., k]
+            finite = np.isfinite(stored[..., k])
             if not exact:
                 # In double precision, a slice at a time.
                 values = stored[..., k].astype(np.float64) * header.slope + header.intercept

@@ -224,8 +224,8 @@ def warnings_of_run(
     for plan in plans:
         said: dict[tuple[str, str], str] = {}
         # Whatever grids a run ended with: a reference that was of no use is not one of them.
-        name = quality_table(out_dir, plan.participant, plan.session, CONTRASTS[0])
-        tables = sorted(name.parent.glob("*_desc-quality_qc.tsv"))
+        folder = quality_table(out_dir, plan.participant, plan.session, CONTRASTS[0]).parent
+        tables = sorted(folder.glob("*_desc-quality_qc.tsv"))
         for table in tables if plan.spaces and plan.participant not in failed else ():
             try:
                 found = read_warnings(read_rows(table))
@@ -235,9 +235,9 @@ def warnings_of_run(
                 name = f"synthetic {contrast}" if synthetic else contrast
                 said.setdefault((name, warning), f"{name}: {warning}" if name else warning)
         in_tables = {warning for _, warning in said}
-        for warning in plan.warnings:
-            if _within(warning.message) not in in_tables:
-                start = f"{warning.contrast}: " if warning.contrast else ""
-                said[warning.contrast, warning.message] = start + warning.message
+        for given in plan.warnings:
+            if _within(given.message) not in in_tables:
+                start = f"{given.contrast}: " if given.contrast else ""
+                said[given.contrast, given.message] = start + given.message
         lines |= dict.fromkeys(f"{plan.label}: {words}" for words in said.values())
     return list(lines)
