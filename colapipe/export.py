@@ -219,14 +219,20 @@ def export(
     OutputError, ReadWriteError
         If something cannot be written.
     """
-    cases = [_find_case(out_dir, others, *who) for who in sessions]
+    problems: list[str] = []
+    cases = []
+    for participant, session in sessions:
+        try:
+            cases.append(_find_case(out_dir, others, participant, session))
+        except OSError as err:
+            problems.append(f"{err.filename}: cannot be read ({err.strerror or err})")
+            cases.append(Case(participant, session, None))
     channels = _channels(cases)
     # Without its table, a folder that is half written does not pass for an export.
     for folder in (BRATS_FOLDER, NNUNET_FOLDER):
         _make_folder(directory / folder)
     write_text(directory / MANIFEST, "\t".join(COLUMNS) + "\n")
     rows: list[dict[str, str]] = []
-    problems: list[str] = []
     written: set[Path] = set()
     for case in cases:
         files = _places(case, channels)

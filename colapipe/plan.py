@@ -319,7 +319,9 @@ def _plan_from_scans(settings: Settings, request: Request, roots: Roots) -> list
     contrasts = {
         p: set().union(*dataset.contrasts_by_glob(p).values()) for p in dataset.participants()
     }
-    _check_sessions(settings, {p: dataset.sessions(p) for p in participants})
+    unreadable = {p: dataset.unreadable(p) for p in participants}
+    if not any(unreadable.values()):
+        _check_sessions(settings, {p: dataset.sessions(p) for p in participants})
     plans = []
     for participant in participants:
         elsewhere = set().union(*(c for p, c in contrasts.items() if p != participant))
@@ -327,7 +329,8 @@ def _plan_from_scans(settings: Settings, request: Request, roots: Roots) -> list
         chosen, choices = choose_scans(found)
         sessions = [s for s in _or_none(dataset.sessions(participant)) if _wanted(s, settings)]
         sessions += [s for s in chosen if s not in sessions]
-        for session in sessions:
+        plans += _unreadable_sessions(participant, unreadable[participant], settings)
+        for session in [s for s in sessions if s not in unreadable[participant]]:
             plan = plan_session(
                 participant,
                 session,
@@ -348,7 +351,24 @@ def _plan_from_scans(settings: Settings, request: Request, roots: Roots) -> list
                     notes=(*mine, *derivatives.notes, *lesion_notes, *plan.notes),
                 )
             )
-    return [_without_empty_sessions(plan, plans) for plan in plans]
+    return [
+        plan
+        if plan.session in unreadable[plan.participant]
+        else _without_empty_sessions(plan, plans)
+        for plan in plans
+    ]
+
+
+def _unreadable_sessions(
+    participant: str, problems: Mapping[str | None, str], settings: Settings
+) -> list[SessionPlan]:
+    """Return plans that say why nothing can be done for these sessions."""
+    return [
+        SessionPlan(participant, session, errors=(words,))
+        for session, words in problems.items()
+        # Nobody knows which sessions there are in a participant's folder that is unreadable.
+        if session is None or _wanted(session, settings)
+    ]
 
 
 def plan_session(
@@ -406,18 +426,15 @@ def plan_session(
 
 
 def _plan_from_derivatives(settings: Settings, request: Request, roots: Roots) -> list[SessionPlan]:
-    from colapipe.bids.derivatives import find_derivatives, participants_in
-    from colapipe.bids.reader import labels_in, open_dataset
+    from colapipe.bids.derivatives import find_derivatives
+    from colapipe.bids.reader import open_dataset, participants_in, sessions_in
 
     open_dataset(settings.bids_dir, need_participants=False)
     # A name of "" makes URIs that point into the output dataset itself.
     roots = roots or [("", settings.out_dir)]
     known = sorted({p for _, root in roots for p in participants_in(root)})
     participants = select_labels(settings.participants, known, "--participant-label")
-    sessions = {
-        p: sorted({s for _, root in roots for s in labels_in(root / f"sub-{p}", "ses")})
-        for p in known
-    }
+    sessions = {p: sorted({s for _, root in roots for s in sessions_in(root, p)}) for p in known}
     _check_sessions(settings, {p: sessions[p] for p in participants})
     found = {(p, s): find_derivatives(roots, p, s) for p in known for s in _or_none(sessions[p])}
     contrasts = {
@@ -489,6 +506,8 @@ def plan_prepared_session(
     plan = SessionPlan(participant, session, derivatives=found, notes=found.notes)
     prepared = found.prepared()
     available = {contrast for files in prepared.values() for contrast in files.images}
+    if not available and found.unreadable:
+        return replace(plan, errors=tuple(f"{plan.label}: {words}" for words in found.unreadable))
     if not available:
         return replace(
             plan,

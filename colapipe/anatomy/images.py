@@ -195,6 +195,11 @@ def _image_with_codes(data: np.ndarray, affine: np.ndarray, code: int) -> Nifti1
 
 def _open_scan(path: Path) -> IO[bytes]:
     """Open a scan for reading its uncompressed bytes."""
+    try:
+        path.exists()
+    except OSError as error:
+        # A folder above it may not be entered, or its disk does not answer.
+        raise _unreadable(path, error) from error
     if path.is_symlink() and not path.exists():
         raise InputFileError(
             path,

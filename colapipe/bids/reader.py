@@ -7,9 +7,10 @@ one participant (0.4 s; a full index of 1,000 participants takes 8 s and more).
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import errno
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from colapipe.bids.names import (
     why_not_a_contrast,
 )
 from colapipe.contrasts import CONTRASTS
-from colapipe.errors import DatasetError, UsageError
+from colapipe.errors import DatasetError, InputFileError, UsageError
 
 DESCRIPTION = "dataset_description.json"
 
@@ -85,11 +86,33 @@ class RawDataset:
 
     def participants(self) -> list[str]:
         """Return the labels of all participants that have a folder, sorted."""
-        return labels_in(self.root, "sub")
+        return participants_in(self.root)
 
     def sessions(self, participant: str) -> list[str]:
         """Return the labels of a participant's sessions, sorted; empty if there are none."""
-        return labels_in(self.root / f"sub-{participant}", "ses")
+        return sessions_in(self.root, participant)
+
+    def unreadable(self, participant: str) -> dict[str | None, str]:
+        """Return in words which of a participant's folders cannot be read, by session.
+
+        The key is None for the participant's own folder and the ``anat`` in it. Elsewhere these
+        folders pass for empty: whoever is not asked about does not hinder the others.
+        """
+        problems: dict[str | None, str] = {}
+        try:
+            labels_in(self._folder(participant), "ses")
+        except InputFileError as err:
+            return {None: str(err)}
+        for session in (None, *self.sessions(participant)):
+            try:
+                _names(self._folder(participant, session) / "anat")
+            except InputFileError as err:
+                problems[session] = str(err)
+        return problems
+
+    def _folder(self, participant: str, session: str | None = None) -> Path:
+        folder = self.root / f"sub-{participant}"
+        return folder / f"ses-{session}" if session else folder
 
     def contrasts_by_glob(self, participant: str) -> dict[str | None, set[str]]:
         """Return which contrasts each session has, from file names alone.
@@ -158,10 +181,12 @@ class RawDataset:
         self, participant: str
     ) -> Iterator[tuple[str | None, Path, str | None, str | None]]:
         """Yield session, path, contrast, and the reason if an image of interest has none."""
-        folder = self.root / f"sub-{participant}"
         for session in (None, *self.sessions(participant)):
-            anat = (folder / f"ses-{session}" if session else folder) / "anat"
-            for name in _image_names(anat):
+            anat = self._folder(participant, session) / "anat"
+            names: list[str] = []
+            with contextlib.suppress(InputFileError):
+                names = _image_names(anat)
+            for name in names:
                 contrast, reason = _classify(name, participant, session)
                 yield session, anat / name, contrast, reason
 
@@ -220,11 +245,16 @@ def open_dataset(bids_dir: Path, *, need_participants: bool = True) -> RawDatase
         JSON or lacks Name or BIDSVersion, or there is no participant.
     """
     root = Path(bids_dir).absolute()
-    if not root.is_dir():
-        raise DatasetError(
-            f"{root}: {'is not a folder' if root.exists() else 'does not exist'}; "
-            "expected the folder of a BIDS dataset. Check the first argument."
+    try:
+        next(root.iterdir(), None)
+    except OSError as err:
+        found = {errno.ENOENT: "does not exist", errno.ENOTDIR: "is not a folder"}.get(
+            err.errno or 0, f"cannot be read ({err.strerror or err})"
         )
+        raise DatasetError(
+            f"{root}: {found}; expected the folder of a BIDS dataset that you may read. Check the "
+            "first argument."
+        ) from err
     description = _description(root)
     dataset = RawDataset(root, description)
     if need_participants and not dataset.participants():
@@ -237,10 +267,9 @@ def open_dataset(bids_dir: Path, *, need_participants: bool = True) -> RawDatase
 
 def _description(root: Path) -> dict[str, Any]:
     path = root / DESCRIPTION
-    if not path.is_file():
-        near = next(
-            (p for p in (root.parent, *_folders(root)) if (p / DESCRIPTION).is_file()), None
-        )
+    if not _is_file(path):
+        inside = (root / name for name in _names(root))
+        near = next((p for p in (root.parent, *inside) if _is_file(p / DESCRIPTION)), None)
         hint = (
             f"{near} has one: was that folder meant?"
             if near
@@ -259,45 +288,78 @@ def _description(root: Path) -> dict[str, Any]:
     return content
 
 
+def _is_file(path: Path) -> bool:
+    """Say whether there is such a file, as far as one may look."""
+    with contextlib.suppress(OSError):
+        return path.is_file()
+    return False
+
+
 def labels_in(folder: Path, prefix: str) -> list[str]:
     """Return the sorted labels X of all folders ``<prefix>-X``; empty if there is no folder.
 
-    Works on raw datasets and derivatives alike, and opens no file.
+    Works on raw datasets and derivatives alike, and opens no file. A link that leads nowhere and a
+    file of such a name count: whoever wants to read them is told what they are.
+
+    Raises
+    ------
+    InputFileError
+        If the folder cannot be read.
     """
     start = f"{prefix}-"
-    labels = (path.name.removeprefix(start) for path in _folders(folder, start))
+    labels = (name.removeprefix(start) for name in _names(folder) if name.startswith(start))
     return sorted(label for label in labels if re.fullmatch(r"[a-zA-Z0-9+]+", label))
 
 
-def _folders(folder: Path, start: str = "") -> list[Path]:
+def participants_in(root: Path) -> list[str]:
+    """Return the labels of the participants of a raw or derivative dataset, sorted.
+
+    Raises
+    ------
+    DatasetError
+        If its folder cannot be read.
+    """
     try:
-        with os.scandir(folder) as entries:
-            return sorted(Path(e.path) for e in entries if e.name.startswith(start) and e.is_dir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except PermissionError as err:
-        raise DatasetError(
-            f"{folder}: cannot be read ({err.strerror}); expected a folder that you may read. "
-            "Ask its owner for the right to read it."
+        return labels_in(root, "sub")
+    except InputFileError as err:
+        raise DatasetError(str(err)) from err
+
+
+def sessions_in(root: Path, participant: str) -> list[str]:
+    """Return the labels of a participant's sessions, sorted; none where they cannot be read."""
+    with contextlib.suppress(InputFileError):
+        return labels_in(root / f"sub-{participant}", "ses")
+    return []
+
+
+def _names(folder: Path) -> list[str]:
+    """Return the names in a folder, sorted; none if there is no such folder.
+
+    Raises
+    ------
+    InputFileError
+        If it is there and cannot be read: a folder of somebody else, a link to itself, a file.
+    """
+    try:
+        return sorted(path.name for path in folder.iterdir())
+    except OSError as err:
+        if isinstance(err, FileNotFoundError) and not folder.is_symlink():
+            return []
+        raise InputFileError(
+            folder,
+            f"cannot be read ({err.strerror or err})",
+            "a folder that you may read",
+            "Repair it or its rights, or leave this one out.",
         ) from err
 
 
 def _image_names(anat: Path) -> list[str]:
     """Return the image files of a folder, sorted; dangling links of git-annex count as files."""
-    try:
-        with os.scandir(anat) as entries:
-            return sorted(
-                e.name
-                for e in entries
-                if e.name.endswith(IMAGE_EXTENSIONS) and not e.name.startswith(".")
-            )
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except PermissionError as err:
-        raise DatasetError(
-            f"{anat}: cannot be read ({err.strerror}); expected a folder that you may read. "
-            "Ask its owner for the right to read it."
-        ) from err
+    return [
+        name
+        for name in _names(anat)
+        if name.endswith(IMAGE_EXTENSIONS) and not name.startswith(".")
+    ]
 
 
 def _classify(name: str, participant: str, session: str | None) -> tuple[str | None, str | None]:

@@ -11,6 +11,7 @@ from colapipe import __version__
 from colapipe.contrasts import CONTRASTS
 from colapipe.errors import ColapipeError, UsageError
 from colapipe.phantom.defaults import CONTRASTS_TAKEN, PROGRAM, RESOLUTION, SUBJECTS, TRUTH
+from colapipe.surroundings import settle
 
 _EPILOG = f"""\
 Who lacks what, unless --missing says otherwise: of every three participants the second has no T2w
@@ -106,6 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; errors are one line on stderr."""
     options = build_parser().parse_args(arguments)
     try:
+        settle(vars(options))
         missing = read_missing(options.missing)
         from colapipe.phantom.dataset import simulate_dataset
 

@@ -12,6 +12,7 @@ from colapipe.cli.model_calibrate import add_calibrate
 from colapipe.cli.model_describe import add_info
 from colapipe.cli.model_evaluate import add_evaluate
 from colapipe.errors import ColapipeError, ReadWriteError, UsageError
+from colapipe.surroundings import settle
 
 OUT_OF_MEMORY = 1
 BUG = 70
@@ -145,6 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], None] = options.run
     try:
+        settle(vars(options))
         run(options)
     except KeyboardInterrupt:
         return _say("interrupted", INTERRUPTED)

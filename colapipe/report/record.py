@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from colapipe.bids.outputs import SessionFiles, read_json, read_session, session_folders
-from colapipe.bids.reader import DESCRIPTION, labels_in
+from colapipe.bids.reader import DESCRIPTION, participants_in
 from colapipe.bids.sidecars import write_text
 from colapipe.report.page import build_subject_report
 from colapipe.report.viewer import build_viewer, viewer_name
@@ -70,7 +70,7 @@ def read_record(out_dir: Path, participant: str) -> dict[str, Any]:
 def recorded_participants(out_dir: Path) -> list[str]:
     """Return the labels of all participants with outputs or with a report, failed ones included."""
     kept = (_RECORD.fullmatch(path.name) for path in _folder(out_dir).glob("sub-*.json"))
-    return sorted({*labels_in(out_dir, "sub"), *(match[1] for match in kept if match)})
+    return sorted({*participants_in(out_dir), *(match[1] for match in kept if match)})
 
 
 def read_failures(out_dir: Path) -> dict[str, list[str]]:
