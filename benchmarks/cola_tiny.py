@@ -110,7 +110,7 @@ def measure(folder: Path, inputs: dict[str, str], model: Path, steps: int, threa
         "outputs": {"mean": str(folder / "mean.nii.gz"), "info": str(info)},
     }
     request.write_text(json.dumps(content), encoding="utf-8")
-    command = [sys.executable, "-m", "colapipe.cli.model", "synth", str(request)]
+    command = [sys.executable, "-P", "-m", "colapipe.cli.model", "synth", str(request)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     start, before = time.perf_counter(), os.times()
     subprocess.run(command, check=True, env=environment)

@@ -123,7 +123,7 @@ def seconds_to_build(out: Path) -> float:
     subprocess.CalledProcessError
         If it fails.
     """
-    command = [sys.executable, "-m", "colapipe.cli.app", str(out), str(out), "group"]
+    command = [sys.executable, "-P", "-m", "colapipe.cli.app", str(out), str(out), "group"]
     start = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=out)
     return time.perf_counter() - start

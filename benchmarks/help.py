@@ -27,7 +27,9 @@ def seconds_of(module: str) -> float:
         If it fails.
     """
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-m", module, "--help"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "-P", "-m", module, "--help"], check=True, stdout=subprocess.DEVNULL
+    )
     return time.perf_counter() - start
 
 

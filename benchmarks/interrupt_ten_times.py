@@ -31,7 +31,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 def command(folder: Path, name: str) -> list[str]:
     """Return the command of one run."""
     return [
-        *(sys.executable, "-m", "colapipe.cli.app", str(folder / "raw"), str(folder / name)),
+        *(sys.executable, "-P", "-m", "colapipe.cli.app", str(folder / "raw"), str(folder / name)),
         *("participant", "--participant-label", "01", "02", "--target", "PDw"),
         *("--engine", "builtin", "--skull-strip", "skip", "--sloppy", "--skip-bids-validation"),
         *("--model", str(folder / "nano.safetensors"), "--work-dir", str(folder / f"{name}-work")),

@@ -105,7 +105,15 @@ def measure(dataset: Path, out: Path, count: int) -> tuple[str, ...]:
 def dry_run(settings: Settings) -> float:
     """Return the wall seconds of a dry run."""
     paths = (settings.bids_dir, settings.out_dir, "participant", "-w", settings.work_dir)
-    words = [sys.executable, "-m", "colapipe.cli.app", *map(str, paths), *OPTIONS, "--dry-run"]
+    words = [
+        sys.executable,
+        "-P",
+        "-m",
+        "colapipe.cli.app",
+        *map(str, paths),
+        *OPTIONS,
+        "--dry-run",
+    ]
     start = time.perf_counter()
     subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start

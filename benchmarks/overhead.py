@@ -76,7 +76,7 @@ def report(rows: list[NodeUsage], graph: nx.DiGraph, nprocs: int) -> float:
 def main() -> int:
     """Run the app, compare, and return 1 if the goal is missed."""
     arguments = sys.argv[1:]
-    subprocess.run([sys.executable, "-m", "colapipe.cli.app", *arguments], check=True)
+    subprocess.run([sys.executable, "-P", "-m", "colapipe.cli.app", *arguments], check=True)
     settings = parse_settings(arguments)
     # Log folders are named by the time.
     rows = read_usage(max(Path(settings.out_dir).glob(f"logs/*/{TABLE}")))

@@ -228,17 +228,23 @@ def export(
         If something cannot be written.
     """
     why = withheld or {}
-    cases = [
-        Case(*who, None, withheld=why[who]) if who in why else _find_case(out_dir, others, *who)
-        for who in sessions
-    ]
+    problems: list[str] = []
+    cases = []
+    for who in sessions:
+        if who in why:
+            cases.append(Case(*who, None, withheld=why[who]))
+            continue
+        try:
+            cases.append(_find_case(out_dir, others, *who))
+        except OSError as err:
+            problems.append(f"{err.filename}: cannot be read ({err.strerror or err})")
+            cases.append(Case(*who, None))
     channels = _channels(cases)
     # Without its table, a folder that is half written does not pass for an export.
     for folder in (BRATS_FOLDER, NNUNET_FOLDER):
         _make_folder(directory / folder)
     write_text(directory / MANIFEST, "\t".join(COLUMNS) + "\n")
     rows: list[dict[str, str]] = []
-    problems: list[str] = []
     written: set[Path] = set()
     for case in cases:
         files = _places(case, channels)

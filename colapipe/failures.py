@@ -9,7 +9,7 @@ from pathlib import Path
 
 _LAST_LINE = re.compile(r"^\s*(?:[A-Za-z_][\w.]*\.)?([A-Z]\w*)(?::\s+(.*))?$")
 _NODE = re.compile(
-    r"^colapipe\.sub_([a-zA-Z0-9+]+?)(?:_ses_([a-zA-Z0-9+]+))?(?:_wf\b|_report$|_outputs$)"
+    r"^colapipe\.sub_([a-zA-Z0-9-]+?)(?:_ses_([a-zA-Z0-9-]+))?(?:_wf\b|_report$|_outputs$)"
 )
 _FAULT = "a fault in a program or a library"
 _MEANINGS = {
@@ -40,6 +40,20 @@ class Failure:
     crash_file: Path
 
 
+def node_name(participant: str, session: str | None = None) -> str:
+    """Return how the names of a participant's nodes begin; `participant_of` reads it again.
+
+    BIDS allows ``+`` in labels and Nipype does not in names; for ``-`` it is the other way round.
+
+    Examples
+    --------
+    >>> node_name("01+02", "A")
+    'sub_01-02_ses_A'
+    """
+    name = f"sub_{participant}" + (f"_ses_{session}" if session else "")
+    return name.replace("+", "-")
+
+
 def participant_of(node: str) -> tuple[str, str | None]:
     """Return participant and session from the full name of a node.
 
@@ -47,9 +61,14 @@ def participant_of(node: str) -> tuple[str, str | None]:
     --------
     >>> participant_of("colapipe.sub_01_ses_A_wf.scan_T1w_wf.load_scan")
     ('01', 'A')
+    >>> participant_of("colapipe.sub_01-02_report")
+    ('01+02', None)
     """
     match = _NODE.match(node)
-    return (match[1], match[2]) if match else ("", None)
+    if match is None:
+        return "", None
+    participant, session = (label and label.replace("-", "+") for label in match.groups())
+    return participant, session
 
 
 def last_words(traceback: str) -> str:

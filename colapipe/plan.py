@@ -358,18 +358,23 @@ def _plan_from_scans(
         scans = (scan for listing in listings.values() for scan in listing.scans)
         for line in check_filters(scans, filters, settings.bids_filter_file):
             warn(line)
-    _check_sessions(settings, {p: listings[p].sessions for p in participants})
+    if not any(listings[p].unreadable for p in participants):
+        _check_sessions(settings, {p: listings[p].sessions for p in participants})
     owners = Counter(c for listing in listings.values() for c in listing.all_contrasts)
     plans: list[SessionPlan] = []
     for participant in participants:
         listing = listings[participant]
         elsewhere = {c for c, count in owners.items() if count > (c in listing.all_contrasts)}
         unread = dataset.unread(listing)
-        if not settings.participants and not listing.scans and only_ignored(unread):
+        nothing = not listing.scans and not listing.unreadable
+        if not settings.participants and nothing and only_ignored(unread):
             warn(f"sub-{participant}/ is left out: .bidsignore leaves out all of its scans")
             continue
         mine = _plan_listing(listing, unread, elsewhere, settings, request, roots, filters)
-        plans += [_without_empty_sessions(plan, mine) for plan in mine]
+        plans += [
+            plan if plan.session in listing.unreadable else _without_empty_sessions(plan, mine)
+            for plan in mine
+        ]
     return plans
 
 
@@ -389,8 +394,13 @@ def _plan_listing(
     from colapipe.bids.unread import MOST_NAMED, at_most, say_unread
 
     sessions = [s for s in listing.contrasts() if _wanted(s, settings)]
-    plans = []
-    for session in sessions:
+    plans = [
+        SessionPlan(listing.participant, session, errors=(problem,))
+        for session, problem in listing.unreadable.items()
+        # Nobody knows which sessions there are in a participant's folder that is unreadable.
+        if session is None or _wanted(session, settings)
+    ]
+    for session in [s for s in sessions if s not in listing.unreadable]:
         kept, removed = apply_filters([s for s in listing.scans if s.session == session], filters)
         chosen, choices = choose_scans(kept)
         removals, warnings = say_removed(removed, kept, filters)
@@ -494,18 +504,15 @@ def plan_session(
 
 
 def _plan_from_derivatives(settings: Settings, request: Request, roots: Roots) -> list[SessionPlan]:
-    from colapipe.bids.derivatives import find_derivatives, participants_in
-    from colapipe.bids.reader import labels_in, open_dataset
+    from colapipe.bids.derivatives import find_derivatives
+    from colapipe.bids.reader import open_dataset, participants_in, sessions_in
 
     open_dataset(settings.bids_dir, need_participants=False)
     # A name of "" makes URIs that point into the output dataset itself.
     roots = roots or [("", settings.out_dir)]
     known = sorted({p for _, root in roots for p in participants_in(root)})
     participants, plans = _select_prepared(settings, known, [root for _, root in roots])
-    sessions = {
-        p: sorted({s for _, root in roots for s in labels_in(root / f"sub-{p}", "ses")})
-        for p in known
-    }
+    sessions = {p: sorted({s for _, root in roots for s in sessions_in(root, p)}) for p in known}
     if participants:
         _check_sessions(settings, {p: sessions[p] for p in participants})
     found = {(p, s): find_derivatives(roots, p, s) for p in known for s in _or_none(sessions[p])}
@@ -537,7 +544,7 @@ def _select_prepared(
     UsageError
         If a label is neither in the dataset nor prepared.
     """
-    from colapipe.bids.reader import labels_in
+    from colapipe.bids.reader import participants_in
     from colapipe.errors import DatasetError, UsageError
     from colapipe.suggest import did_you_mean
 
@@ -547,7 +554,7 @@ def _select_prepared(
     )
     participants = [p for p in known if p in settings.participants or not settings.participants]
     # The dataset may be here with its text files only; then nobody can say who is in it.
-    in_dataset = labels_in(settings.bids_dir, "sub")
+    in_dataset = participants_in(settings.bids_dir)
     missing = [label for label in settings.participants if label not in known]
     for label in missing:
         if in_dataset and label not in in_dataset:
@@ -624,6 +631,8 @@ def plan_prepared_session(
     plan = SessionPlan(participant, session, derivatives=found, notes=found.notes)
     prepared = found.prepared()
     available = {contrast for files in prepared.values() for contrast in files.images}
+    if not available and found.unreadable:
+        return replace(plan, errors=tuple(f"{plan.label}: {words}" for words in found.unreadable))
     if not available:
         return replace(
             plan,

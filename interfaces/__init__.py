@@ -1,6 +1,6 @@
 """Nipype interfaces: each a specification and a call of a function in colapipe."""
 
-import os
+from colapipe.interfaces.nipype_settings import import_nipype
 
-# Nipype looks for new versions on the network unless this is set before it is imported.
-os.environ.setdefault("NIPYPE_NO_ET", "1")
+# Before any module of these rooms does it.
+import_nipype()

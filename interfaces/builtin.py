@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from colapipe.interfaces.commands import OwnCommand
+from colapipe.interfaces.commands import OwnCommand, python_command
 
 
 class _BrainMaskInput(CommandLineInputSpec):
@@ -34,7 +33,7 @@ class _BrainMaskOutput(TraitedSpec):
 class BrainMask(OwnCommand):
     """deepbet, in a process of its own, so that torch's memory goes when the mask is there."""
 
-    _cmd = f"{sys.executable} -m colapipe.anatomy.brainmask"
+    _cmd = python_command("colapipe.anatomy.brainmask")
     input_spec = _BrainMaskInput
     output_spec = _BrainMaskOutput
 

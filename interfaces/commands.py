@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from typing import Any
 
 from nipype.interfaces.base import CommandLine
 
 from colapipe.errors import ParticipantError
 from colapipe.failures import describe_exit
+
+
+def python_command(module: str, *words: str) -> str:
+    """Return the command line that runs a module of this package, quoted for a shell.
+
+    With ``-P``, Python looks for modules where it is installed and not in the node's folder.
+    """
+    return shlex.join([sys.executable, "-P", "-m", module, *words])
 
 
 class OwnCommand(CommandLine):

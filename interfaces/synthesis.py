@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from nipype.interfaces.base import (
 )
 
 from colapipe.errors import ParticipantError
-from colapipe.interfaces.commands import OwnCommand
+from colapipe.interfaces.commands import OwnCommand, python_command
 
 _GPU_WORDS = ("CUDA", "cuda", "cuDNN", "CUDNN", "CUBLAS", "NVIDIA")
 
@@ -61,7 +60,7 @@ class _SynthesiseOutput(TraitedSpec):
 class Synthesise(OwnCommand):
     """Synthesise one contrast of one session."""
 
-    _cmd = f"{sys.executable} -m colapipe.cli.model synth"
+    _cmd = python_command("colapipe.cli.model", "synth")
     input_spec = _SynthesiseInput
     output_spec = _SynthesiseOutput
 

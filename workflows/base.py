@@ -9,6 +9,7 @@ from pathlib import Path
 from nipype.interfaces.utility import Merge
 from nipype.pipeline.engine import Node, Workflow
 
+from colapipe.failures import node_name
 from colapipe.interfaces.report import WriteReport
 from colapipe.plan import SessionPlan
 from colapipe.workflows.alignment import add_alignment
@@ -53,11 +54,11 @@ def _report(
             show_head=run.settings.show_head,
             viewer=run.settings.viewer,
         ),
-        name=f"sub_{participant}_report",
+        name=f"{node_name(participant)}_report",
     )
     merge = Node(
         Merge(len(saved)),
-        name=f"sub_{participant}_outputs",
+        name=f"{node_name(participant)}_outputs",
         run_without_submitting=True,
     )
     for number, (session_wf, node) in enumerate(saved, start=1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import signal
 from collections.abc import Callable
@@ -43,6 +44,16 @@ def configure_nipype(crash_dir: Path, log_file: Path, *, stop_on_first_crash: bo
     for name, value in settings.items():
         config.set("execution", name, value)
     send_to_log(log_file, logging.INFO)
+
+
+def _words(err: OSError, work_dir: str) -> str:
+    """Return what went wrong with which file, as far as the system says so."""
+    if err.filename is not None:
+        return f"{err.filename}: {err.strerror}"
+    if err.errno in (errno.ENOSPC, errno.EDQUOT):
+        # A write that finds the disk full knows its file no more; nearly all of them are here.
+        return f"{work_dir}: {err.strerror}"
+    return f"the run could not go on: {err or type(err).__name__}"
 
 
 class Executor(Protocol):
@@ -107,7 +118,7 @@ def execute(
     try:
         workflow.run(plugin=plugin)
     except OSError as err:
-        raise ReadWriteError(f"{err.filename or workflow.base_dir}: {err.strerror}") from err
+        raise ReadWriteError(_words(err, str(workflow.base_dir))) from err
     except ColapipeError:
         raise
     except Exception:

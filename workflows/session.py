@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 
 from nipype.pipeline.engine import Node, Workflow
 
+from colapipe.failures import node_name
 from colapipe.plan import SessionPlan
 from colapipe.workflows.run import Run
 
 
 def session_name(plan: SessionPlan) -> str:
     """Return the name of a session's workflow."""
-    label = f"sub_{plan.participant}" + (f"_ses_{plan.session}" if plan.session else "")
-    return f"{label}_wf"
+    return f"{node_name(plan.participant, plan.session)}_wf"
 
 
 def with_brain(plan: SessionPlan) -> set[str]:

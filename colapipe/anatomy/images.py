@@ -226,6 +226,11 @@ def save_image(image: Nifti1Image, path: Path | str) -> None:
 
 def _open_scan(path: Path, expected: str) -> IO[bytes]:
     """Open a scan for reading its uncompressed bytes."""
+    try:
+        path.exists()
+    except OSError as error:
+        # A folder above it may not be entered, or its disk does not answer.
+        raise _unreadable(path, error) from error
     if path.is_symlink() and not path.exists():
         raise InputFileError(
             path,

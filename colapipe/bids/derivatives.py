@@ -7,6 +7,8 @@ whose metadata of derivatives is that of another file where names are alike.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +23,7 @@ from colapipe.bids.names import (
     contrast_of,
     parse_name,
 )
-from colapipe.bids.reader import DESCRIPTION, labels_in, read_json
+from colapipe.bids.reader import DESCRIPTION, read_json
 from colapipe.contrasts import CONTRASTS, TISSUES
 from colapipe.errors import UsageError
 
@@ -115,6 +117,8 @@ class Found:
         rigid matrices, lesion masks. Grids have not been compared with those of the scans.
     notes : tuple of str
         In words: what was not used and why, and what was taken for granted.
+    unreadable : tuple of str
+        Those notes that are about folders and files that cannot be read.
     """
 
     masks: tuple[Derivative, ...] = ()
@@ -124,6 +128,7 @@ class Found:
     matrices: tuple[Derivative, ...] = ()
     lesions: tuple[Derivative, ...] = ()
     notes: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
 
     def mask(self, contrast: str, grid: str) -> Derivative | None:
         """Return the first brain mask computed from `contrast` on the grid of `grid`."""
@@ -198,11 +203,6 @@ def parse_derivatives(values: Sequence[str]) -> list[tuple[str, Path]]:
     return roots
 
 
-def participants_in(root: Path) -> list[str]:
-    """Return the labels of the participants that a derivative dataset has."""
-    return labels_in(root, "sub")
-
-
 def find_derivatives(
     roots: Sequence[tuple[str, Path]], participant: str, session: str | None
 ) -> Found:
@@ -224,7 +224,9 @@ def find_derivatives(
     for name, root in roots:
         search.look_into(name, root)
     return Found(
-        **{kind: tuple(files) for kind, files in search.found.items()}, notes=tuple(search.notes)
+        **{kind: tuple(files) for kind, files in search.found.items()},
+        notes=tuple(search.notes),
+        unreadable=tuple(search.unreadable),
     )
 
 
@@ -234,6 +236,7 @@ class _Search:
     def __init__(self, participant: str, session: str | None) -> None:
         self.participant, self.session = participant, session
         self.notes: list[str] = []
+        self.unreadable: list[str] = []
         kinds = ("masks", "tissues", "labels", "images", "matrices", "lesions")
         self.found: dict[str, list[Derivative]] = {kind: [] for kind in kinds}
 
@@ -241,8 +244,13 @@ class _Search:
         """Add the files of one dataset."""
         try:
             self._look_into(dataset, root.absolute())
-        except PermissionError as err:
-            self.notes.append(f"{err.filename}: cannot be read ({err.strerror}); it is not used")
+        except OSError as err:
+            self._note_unreadable(Path(err.filename or root), err)
+
+    def _note_unreadable(self, path: Path, err: OSError) -> None:
+        words = f"{path}: cannot be read ({err.strerror or err}); it is not used"
+        self.notes.append(words)
+        self.unreadable.append(words)
 
     def _look_into(self, dataset: str, root: Path) -> None:
         description, problem = read_json(root / DESCRIPTION)
@@ -266,8 +274,11 @@ class _Search:
                 continue
             if name.get("ses") != self.session:
                 continue
-            self._sort_in(path, name, root, dataset, makers, for_lesions)
-        if self.session and not anat.is_dir() and any(_files(folder / "anat")):
+            try:
+                self._sort_in(path, name, root, dataset, makers, for_lesions)
+            except OSError as err:
+                self._note_unreadable(path, err)
+        if self.session and not anat.exists() and any(_files(folder / "anat")):
             self.notes.append(
                 f"{folder / 'anat'} belongs to no session and is not used for ses-{self.session}"
             )
@@ -436,5 +447,24 @@ def _parse(path: Path) -> Entities | None:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Return the files of a folder, dangling links among them; empty if there is no folder."""
-    return sorted(p for p in folder.iterdir() if not p.is_dir()) if folder.is_dir() else []
+    """Return the files of a folder, dangling links among them; empty if there is no folder.
+
+    Raises
+    ------
+    OSError
+        If it is there and cannot be read.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(Path(entry.path) for entry in entries if not _is_folder(entry))
+    except FileNotFoundError:
+        if folder.is_symlink():
+            raise
+        return []
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    # A link to itself is no folder; what is to be read under its name is told why it is not.
+    with contextlib.suppress(OSError):
+        return entry.is_dir()
+    return False

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from colapipe.bids.names import IMAGE_EXTENSIONS, Entities, parse_name
+from colapipe.bids.reader import sessions_in
 from colapipe.contrasts import CONTRASTS
 
 
@@ -85,12 +88,23 @@ def session_folders(out_dir: Path, participant: str) -> dict[str | None, Path]:
     """Return the anat folders of a participant, by session label (None: no session level)."""
     subject = out_dir / f"sub-{participant}"
     folders: dict[str | None, Path] = {}
-    if (subject / "anat").is_dir():
+    if _may_be_folder(subject / "anat"):
         folders[None] = subject / "anat"
-    for anat in sorted(subject.glob("ses-*/anat")):
-        if anat.is_dir():
-            folders[anat.parent.name.removeprefix("ses-")] = anat
+    for session in sessions_in(out_dir, participant):
+        anat = subject / f"ses-{session}" / "anat"
+        if _may_be_folder(anat):
+            folders[session] = anat
     return folders
+
+
+def _may_be_folder(path: Path) -> bool:
+    """Say whether a folder is there, readable or not: whoever reads it is told why it is not."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)  # noqa: PTH116
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
 def read_session(label: str | None, anat: Path) -> SessionFiles:

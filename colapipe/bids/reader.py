@@ -6,7 +6,9 @@ than a millisecond per participant; no file is opened, and none is asked for its
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import errno
 import json
 import os
 import re
@@ -27,7 +29,7 @@ from colapipe.bids.names import (
 )
 from colapipe.bids.unread import Entry, Unread, find_unread, is_folder
 from colapipe.contrasts import CONTRASTS
-from colapipe.errors import DatasetError, UsageError
+from colapipe.errors import DatasetError, InputFileError, UsageError
 
 DESCRIPTION = "dataset_description.json"
 
@@ -78,12 +80,17 @@ class Listing:
         Sorted by session, contrast and name.
     others : tuple of Entry
         Files and folders that are not read.
+    unreadable : mapping
+        Session (None for the participant's own folder and the ``anat`` in it) to what is wrong with
+        a folder that cannot be read. It passes for empty: whoever is not asked about does not
+        hinder the others.
     """
 
     participant: str
     sessions: tuple[str, ...] = ()
     scans: tuple[Scan, ...] = ()
     others: tuple[Entry, ...] = ()
+    unreadable: Mapping[str | None, str] = field(default_factory=dict)
 
     @property
     def all_contrasts(self) -> set[str]:
@@ -126,7 +133,7 @@ class RawDataset:
 
     def participants(self) -> list[str]:
         """Return the labels of all participants that have a folder, sorted."""
-        labels = labels_in(self.root, "sub")
+        labels = participants_in(self.root)
         return [label for label in labels if not self._ignores(f"sub-{label}/")]
 
     def left_out(self) -> list[str]:
@@ -138,18 +145,21 @@ class RawDataset:
         return why_left_out(self.root, label, self.ignore)
 
     def listing(self, participant: str) -> Listing:
-        """Return what lies in a participant's folders, from names alone.
-
-        Raises
-        ------
-        DatasetError
-            If a folder may not be read.
-        """
+        """Return what lies in a participant's folders, from names alone."""
         scans: list[Scan] = []
         others: list[Entry] = []
         folders: dict[str | None, str] = {None: f"sub-{participant}"}
         sessions = []
-        for name, isdir in _names(self.root / folders[None]):
+        unreadable: dict[str | None, str] = {}
+
+        def entries(session: str | None, folder: str) -> list[tuple[str, bool]]:
+            try:
+                return _entries(self.root / folder)
+            except InputFileError as err:
+                unreadable.setdefault(session, str(err))
+                return []
+
+        for name, isdir in entries(None, folders[None]):
             entry = Entry(None, folders[None], name, isdir)
             if isdir and _SESSION.fullmatch(name) and not self._ignores(entry.relative):
                 sessions.append(name.removeprefix("ses-"))
@@ -160,14 +170,16 @@ class RawDataset:
             if session is not None:
                 others += [
                     Entry(session, folder, name, isdir)
-                    for name, isdir in _names(self.root / folder)
+                    for name, isdir in entries(session, folder)
                     if name != "anat"
                 ]
             anat = f"{folder}/anat"
             if self._ignores(f"{anat}/"):
                 others.append(Entry(session, folder, "anat", is_folder=True))
                 continue
-            for name, isdir in _names(self.root / anat):
+            if session in unreadable:
+                continue
+            for name, isdir in entries(session, anat):
                 entry = Entry(session, anat, name, isdir)
                 scan = None if isdir else self._scan(entry, participant)
                 if scan is not None:
@@ -176,7 +188,7 @@ class RawDataset:
                     others.append(entry)
         order = {contrast: rank for rank, contrast in enumerate(CONTRASTS)}
         scans.sort(key=lambda scan: (scan.session or "", order[scan.contrast], scan.name))
-        return Listing(participant, tuple(sessions), tuple(scans), tuple(others))
+        return Listing(participant, tuple(sessions), tuple(scans), tuple(others), unreadable)
 
     def unread(self, listing: Listing) -> list[Unread]:
         """Say which files of a participant look like scans and are not read."""
@@ -226,11 +238,16 @@ def open_dataset(bids_dir: Path, *, need_participants: bool = True) -> RawDatase
         JSON or lacks Name or BIDSVersion, or there is no participant.
     """
     root = Path(bids_dir).absolute()
-    if not root.is_dir():
-        raise DatasetError(
-            f"{root}: {'is not a folder' if root.exists() else 'does not exist'}; "
-            "expected the folder of a BIDS dataset. Check the first argument."
+    try:
+        next(root.iterdir(), None)
+    except OSError as err:
+        found = {errno.ENOENT: "does not exist", errno.ENOTDIR: "is not a folder"}.get(
+            err.errno or 0, f"cannot be read ({err.strerror or err})"
         )
+        raise DatasetError(
+            f"{root}: {found}; expected the folder of a BIDS dataset that you may read. Check the "
+            "first argument."
+        ) from err
     description = _description(root)
     if not need_participants:
         return RawDataset(root, description)
@@ -272,10 +289,9 @@ def _refuse_derivatives(root: Path, description: Mapping[str, Any]) -> None:
 
 def _description(root: Path) -> dict[str, Any]:
     path = root / DESCRIPTION
-    if not path.is_file():
-        near = next(
-            (p for p in (root.parent, *_folders(root)) if (p / DESCRIPTION).is_file()), None
-        )
+    if not _is_file(path):
+        inside = (root / name for name in _names(root))
+        near = next((p for p in (root.parent, *inside) if _is_file(p / DESCRIPTION)), None)
         hint = (
             f"{near} has one: was that folder meant?"
             if near
@@ -294,44 +310,79 @@ def _description(root: Path) -> dict[str, Any]:
     return content
 
 
+def _is_file(path: Path) -> bool:
+    """Say whether there is such a file, as far as one may look."""
+    with contextlib.suppress(OSError):
+        return path.is_file()
+    return False
+
+
 def labels_in(folder: Path, prefix: str) -> list[str]:
     """Return the sorted labels X of all folders ``<prefix>-X``; empty if there is no folder.
 
-    Works on raw datasets and derivatives alike, and opens no file.
+    Works on raw datasets and derivatives alike, and opens no file. A link that leads nowhere and a
+    file of such a name count: whoever wants to read them is told what they are.
+
+    Raises
+    ------
+    InputFileError
+        If the folder cannot be read.
     """
     start = f"{prefix}-"
-    labels = (path.name.removeprefix(start) for path in _folders(folder, start))
+    labels = (name.removeprefix(start) for name in _names(folder) if name.startswith(start))
     return sorted(label for label in labels if re.fullmatch(r"[a-zA-Z0-9+]+", label))
 
 
-def _folders(folder: Path, start: str = "") -> list[Path]:
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(Path(e.path) for e in entries if e.name.startswith(start) and e.is_dir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except PermissionError as err:
-        raise DatasetError(
-            f"{folder}: cannot be read ({err.strerror}); expected a folder that you may read. "
-            "Ask its owner for the right to read it."
-        ) from err
+def participants_in(root: Path) -> list[str]:
+    """Return the labels of the participants of a raw or derivative dataset, sorted.
 
-
-def _names(anat: Path) -> list[tuple[str, bool]]:
-    """Return the names in a folder, sorted, and whether each is a folder.
-
-    Hidden files are passed over. Links of git-annex count as files, whether they dangle or not.
+    Raises
+    ------
+    DatasetError
+        If its folder cannot be read.
     """
     try:
-        with os.scandir(anat) as entries:
+        return labels_in(root, "sub")
+    except InputFileError as err:
+        raise DatasetError(str(err)) from err
+
+
+def sessions_in(root: Path, participant: str) -> list[str]:
+    """Return the labels of a participant's sessions, sorted; none where they cannot be read."""
+    with contextlib.suppress(InputFileError):
+        return labels_in(root / f"sub-{participant}", "ses")
+    return []
+
+
+def _names(folder: Path) -> list[str]:
+    """Return the names in a folder, sorted; see `_entries`."""
+    return [name for name, _ in _entries(folder)]
+
+
+def _entries(folder: Path) -> list[tuple[str, bool]]:
+    """Return the names in a folder, sorted, and whether each is a folder; none if there is none.
+
+    Hidden files are passed over. Links of git-annex count as files, whether they dangle or not.
+
+    Raises
+    ------
+    InputFileError
+        If it is there and cannot be read: a folder of somebody else, a link to itself, a file.
+    """
+    try:
+        with os.scandir(folder) as entries:
             return sorted((e.name, is_folder(e)) for e in entries if not e.name.startswith("."))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except PermissionError as err:
-        raise DatasetError(
-            f"{anat}: cannot be read ({err.strerror}); expected a folder that you may read. "
-            "Ask its owner for the right to read it."
+    except OSError as err:
+        if isinstance(err, FileNotFoundError) and not folder.is_symlink():
+            return []
+        raise InputFileError(
+            folder,
+            f"cannot be read ({err.strerror or err})",
+            "a folder that you may read",
+            "Repair it or its rights, or leave this one out.",
         ) from err
+
+
 
 
 def choose_scan(scans: Sequence[Scan]) -> tuple[Scan, str | None]:

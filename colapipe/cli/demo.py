@@ -13,6 +13,7 @@ from colapipe.contrasts import CONTRASTS
 from colapipe.errors import ColapipeError, ReadWriteError, UsageError
 from colapipe.phantom.defaults import CONTRASTS_TAKEN, PROGRAM, RESOLUTION, SUBJECTS, TRUTH
 from colapipe.suggest import did_you_mean
+from colapipe.surroundings import settle
 
 _EPILOG = f"""\
 Who lacks what, unless --missing says otherwise: of every three participants the second has no T2w
@@ -118,6 +119,7 @@ def _main(arguments: Sequence[str] | None, output: Output) -> int:
     options = build_parser().parse_args(arguments)
     output.only_words = False
     try:
+        settle(vars(options))
         missing = read_missing(options.missing)
         from colapipe.phantom.dataset import simulate_dataset
 

@@ -15,6 +15,7 @@ from colapipe.cli.model_evaluate import add_evaluate
 from colapipe.cli.streams import Output, run_with_streams
 from colapipe.contrasts import CONTRASTS
 from colapipe.errors import ColapipeError, ReadWriteError
+from colapipe.surroundings import settle
 
 OUT_OF_MEMORY = 1
 BUG = 70
@@ -163,6 +164,7 @@ def _main(arguments: Sequence[str] | None, output: Output) -> int:
     output.only_words = options.command == "info"
     run: Callable[[argparse.Namespace], None] = options.run
     try:
+        settle(vars(options))
         run(options)
     except KeyboardInterrupt:
         return _say("interrupted", INTERRUPTED)

@@ -20,6 +20,7 @@ from colapipe.coladiff.sampling import SAMPLER_NAMES
 from colapipe.config import CLEANINGS, ENGINES, LEVELS, PATHS, SWITCH, Settings
 from colapipe.contrasts import CONTRASTS
 from colapipe.errors import UsageError
+from colapipe.surroundings import settle
 
 _EPILOG = """\
 examples:
@@ -366,6 +367,11 @@ def parse_settings(argv: Sequence[str] | None = None) -> Settings:
 
 def _checked(given: dict[str, Any]) -> Settings:
     """Make settings of what was given: labels without prefixes, absolute paths, sane pairs."""
+    default = Settings(Path(), Path())
+    # At the group level nobody asks for the work directory.
+    defaults = {"work_dir": default.work_dir} if given.get("level") == "participant" else {}
+    derivatives = [Path(value.rpartition("=")[2]) for value in given.get("derivatives", ())]
+    settle({**given, "derivatives": derivatives, **({} if "work_dir" in given else defaults)})
     for name, prefix in (("participants", "sub-"), ("sessions", "ses-")):
         if name in given:
             given[name] = tuple(label.removeprefix(prefix) for label in given[name])
@@ -375,7 +381,7 @@ def _checked(given: dict[str, Any]) -> Settings:
     for name in PATHS:
         if given.get(name) is not None:
             given[name] = given[name].expanduser().absolute()
-    given.setdefault("work_dir", Settings(Path(), Path()).work_dir.absolute())
+    given.setdefault("work_dir", default.work_dir.absolute())
     settings = Settings(**given)
     if "auto" in settings.targets and len(settings.targets) > 1:
         raise UsageError("--target: auto stands alone; name the contrasts, or say auto.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -10,11 +11,13 @@ from colapipe.bids.outputs import session_folders
 from colapipe.bids.reader import DESCRIPTION
 from colapipe.cli.screen import Screen
 from colapipe.config import Settings
-from colapipe.errors import DatasetError, LockedError
+from colapipe.errors import DatasetError, LockedError, ParticipantError
 from colapipe.finished import keeping_notes
 from colapipe.locks import lock_participants
 from colapipe.plan import select_labels
 from colapipe.superseded import MEASURED, outputs_in, remove
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def rewrite_reports(settings: Settings) -> int:
@@ -23,7 +26,7 @@ def rewrite_reports(settings: Settings) -> int:
     Returns
     -------
     int
-        0, or 75 if another run is at work on a participant.
+        0, 1 if files of a participant cannot be read, or 75 if another run is at work on one.
 
     Raises
     ------
@@ -47,19 +50,31 @@ def rewrite_reports(settings: Settings) -> int:
     if settings.dry_run:
         screen.say(f"reports of {len(participants)} participant(s) would be written again")
         return 0
-    locked = 0
+    locked = failed = 0
     for participant in participants:
         with lock_participants([out_dir / "logs" / "locks"], [participant]) as (held, refused):
             for words in refused.values():
                 locked += 1
                 screen.warn(words)
             if held:
-                with keeping_notes(out_dir, participant):
-                    measure_again(settings, participant, session_folders(out_dir, participant))
-                    report_again(settings, participant, read_record(out_dir, participant))
+                try:
+                    with keeping_notes(out_dir, participant):
+                        measure_again(
+                            settings, participant, session_folders(out_dir, participant)
+                        )
+                        report_again(settings, participant, read_record(out_dir, participant))
+                except OSError as err:
+                    if err.errno in DISK_FULL:
+                        raise
+                    failed += 1
+                    where = err.filename or f"sub-{participant}"
+                    screen.warn(f"{where}: cannot be read or written ({err.strerror or err})")
+                    continue
                 screen.say(f"written: {out_dir / f'sub-{participant}.html'}")
-    screen.say(f"{len(participants) - locked} report(s) written again, nothing else was changed")
-    return LockedError.exit_code if locked else 0
+    screen.say(
+        f"{len(participants) - locked - failed} report(s) written again, nothing else was changed"
+    )
+    return ParticipantError.exit_code if failed else LockedError.exit_code if locked else 0
 
 
 def measure_again(settings: Settings, participant: str, sessions: Collection[str | None]) -> None:

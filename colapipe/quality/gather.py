@@ -11,7 +11,7 @@ from typing import Any
 from colapipe.bids import tsv
 from colapipe.bids.names import contrast_of, parse_name
 from colapipe.bids.outputs import Derivative, SessionFiles, read_session, session_folders
-from colapipe.bids.reader import labels_in, read_json
+from colapipe.bids.reader import participants_in, read_json
 from colapipe.contrasts import CONTRASTS
 from colapipe.evaluation.scores import SCORE_COLUMNS
 from colapipe.quality.columns import COLUMNS
@@ -110,7 +110,7 @@ def gather(
     """
     earlier = earlier or {}
     group = Group()
-    for participant in sorted({*labels_in(out_dir, "sub"), *failures}):
+    for participant in sorted({*participants_in(out_dir), *failures}):
         who = {"participant_id": f"sub-{participant}"}
         passed_over = {out_dir / name for name in earlier.get(participant, ())}
         for message in failures.get(participant, ()):

@@ -98,9 +98,9 @@ def with_warnings(
     # Acquired images first, as measured.
     table.sort(key=lambda row: row["synthetic"])
     for row in table:
-        said = of_row.get((row["contrast"], row["synthetic"]))
-        if said:
-            row["warnings"] = join_warnings(said)
+        of_this = of_row.get((row["contrast"], row["synthetic"]))
+        if of_this:
+            row["warnings"] = join_warnings(of_this)
     return table
 
 

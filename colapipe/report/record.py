@@ -11,7 +11,7 @@ from typing import Any
 
 from colapipe import __version__
 from colapipe.bids.outputs import SessionFiles, read_json, read_session, session_folders
-from colapipe.bids.reader import DESCRIPTION, labels_in
+from colapipe.bids.reader import DESCRIPTION, participants_in
 from colapipe.bids.sidecars import write_text
 from colapipe.report.gallery import write_figures
 from colapipe.report.page import build_subject_report
@@ -73,7 +73,7 @@ def read_record(out_dir: Path, participant: str) -> dict[str, Any]:
 def recorded_participants(out_dir: Path) -> list[str]:
     """Return the labels of all participants with outputs or with a report, failed ones included."""
     kept = (_RECORD.fullmatch(path.name) for path in _folder(out_dir).glob("sub-*.json"))
-    return sorted({*labels_in(out_dir, "sub"), *(match[1] for match in kept if match)})
+    return sorted({*participants_in(out_dir), *(match[1] for match in kept if match)})
 
 
 def read_failures(out_dir: Path) -> dict[str, list[str]]:
@@ -118,7 +118,7 @@ def delete_report(out_dir: Path, participant: str) -> None:
 def unknown_runs(out_dir: Path) -> dict[str, str]:
     """Return those participants of whom no run of this version has left a record, and why."""
     unknown = {}
-    for participant in labels_in(out_dir, "sub"):
+    for participant in participants_in(out_dir):
         record = read_json(_folder(out_dir) / f"sub-{participant}.json")
         version = record.get("version")
         if not record:

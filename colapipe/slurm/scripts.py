@@ -56,7 +56,7 @@ def script_text(folder: Path, stage: str, options: JobOptions, settings: Setting
         cwd=shlex.quote(str(Path.cwd())),
         modules=[shlex.quote(module) for module in options.modules],
         setup=options.setup,
-        command=options.command or shlex.join([sys.executable, "-m", "colapipe.cli.app"]),
+        command=options.command or shlex.join([sys.executable, "-P", "-m", "colapipe.cli.app"]),
         bids_dir=shlex.quote(str(settings.bids_dir)),
         out_dir=shlex.quote(str(settings.out_dir)),
     )

@@ -147,7 +147,7 @@ class SlurmPlugin(KeepsFailures, SLURMPlugin):
         if node.is_gpu_node():
             # SLURM says which one.
             del environment["CUDA_VISIBLE_DEVICES"]
-        python = [sys.executable, "-m", job_script.__name__, str(folder)]
+        python = [sys.executable, "-P", "-m", job_script.__name__, str(folder)]
         return "\n".join(
             [
                 template or "#!/bin/bash",
