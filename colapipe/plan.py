@@ -333,7 +333,21 @@ def plan_run(
     roots = parse_derivatives(settings.derivatives)
     if settings.mode == "synth-only":
         return _plan_from_derivatives(settings, request, roots)
-    return _plan_from_scans(settings, request, roots, warn)
+    return [_printable(plan) for plan in _plan_from_scans(settings, request, roots, warn)]
+
+
+def _printable(plan: SessionPlan) -> SessionPlan:
+    """Return a plan whose words can be written to any file, whatever a file is called."""
+
+    def words(text: str) -> str:
+        return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+    return replace(
+        plan,
+        notes=tuple(words(note) for note in plan.notes),
+        errors=tuple(words(error) for error in plan.errors),
+        warnings=tuple(replace(one, message=words(one.message)) for one in plan.warnings),
+    )
 
 
 def _plan_from_scans(

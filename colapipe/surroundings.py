@@ -45,24 +45,39 @@ def settle(given: Mapping[str, object]) -> None:
     Raises
     ------
     UsageError
-        If the working directory is gone and a path is relative to it.
+        If a path is relative to a working directory that is gone, or has a name that no text file
+        can hold.
     """
     try:
         here = Path.cwd()
     except OSError as err:
-        for name, value in given.items():
-            for path in value if isinstance(value, (list, tuple)) else [value]:
-                if isinstance(path, Path) and not path.expanduser().is_absolute():
-                    raise UsageError(
-                        f"{name} {path}: is relative to the working directory, which cannot be "
-                        f"found any more ({err.strerror}). Change to another folder (cd), or give "
-                        "a path from the root."
-                    ) from err
+        for option, path in _paths(given):
+            if not path.is_absolute():
+                raise UsageError(
+                    f"{option} {path}: is relative to the working directory, which cannot be "
+                    f"found any more ({err.strerror}). Change to another folder (cd), or give "
+                    "a path from the root."
+                ) from err
         os.chdir("/")
-        return
+        here = Path("/")
+    for option, path in _paths(given):
+        try:
+            str(here / path).encode()
+        except UnicodeEncodeError as err:
+            raise UsageError(
+                f"{option} {path}: is not UTF-8, the only encoding that the settings, sidecars "
+                "and reports of a run can name files in. Rename that folder, or give a link to it."
+            ) from err
     for variable in SEARCH_PATHS:
         if named := os.environ.get(variable):
             _leave_search_path(variable, named.split(os.pathsep), here)
+
+
+def _paths(given: Mapping[str, object]) -> Iterator[tuple[str, Path]]:
+    for option, value in given.items():
+        for path in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(path, Path):
+                yield option, path.expanduser()
 
 
 def _leave_search_path(variable: str, entries: list[str], here: Path) -> None:

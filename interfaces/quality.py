@@ -26,7 +26,9 @@ class _SaveQualityInput(BaseInterfaceInputSpec):
     # Whoever writes a sidecar again writes it without warnings, be the image the same or not.
     written = InputMultiObject(traits.Str(), desc="differs for each time that they were written")
     warnings = traits.List(
-        traits.List(traits.Str()), desc="contrast and message of what was found before"
+        traits.List(traits.Str()),
+        usedefault=True,
+        desc="contrast and message of what was found before",
     )
 
 

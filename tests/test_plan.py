@@ -169,6 +169,22 @@ def test_a_scan_with_a_broken_header_fails_its_session_alone(tmp_path):
     assert plans["sub-01"].spaces and not plans["sub-01"].errors
 
 
+def test_a_header_that_contradicts_itself_is_a_warning_of_its_contrast(tmp_path):
+    root = make_dataset(tmp_path / "raw", {"01": ["T1w", "T2w"], "02": ["T1w", "FLAIR"]})
+    image = nib.Nifti1Image(np.ones((4, 5, 6), np.float32), np.eye(4))
+    image.set_qform(np.diag([1, 1, 3, 1]), 1)
+    image.set_sform(np.eye(4), 2)
+    nib.save(image, root / "sub-02" / "anat" / "sub-02_FLAIR.nii.gz")
+    plans = plan(root, Request(targets=("T2w",)))
+    (first, *_) = plans["sub-02"].warnings
+    assert {warning.contrast for warning in plans["sub-02"].warnings} == {"FLAIR"}
+    assert "sub-02_FLAIR.nii.gz" in first.message and "sform is used" in first.message
+    assert plans["sub-02"].spaces and plans["sub-01"].warnings == ()
+    # A scan that is left out is not spoken of.
+    alone = plan(root, Request(targets=("T2w",), sources=("T1w",)))
+    assert alone["sub-02"].warnings == ()
+
+
 def test_the_source_option_narrows_reference_and_sources(tmp_path):
     root = make_dataset(tmp_path / "raw", {"01": ["T1w", "T2w", "FLAIR"]})
     request = Request(targets=("PDw",), sources=("FLAIR",))

@@ -35,8 +35,8 @@ Grid = tuple[tuple[int, ...], np.ndarray]
 
 _A_SCAN = "a 3-D magnitude NIfTI scan (.nii or .nii.gz)"
 _SAME_PLACE_MM = 0.01
-# Beyond these, squares and sums of intensities leave float32.
-_LARGEST, _SMALLEST = 1e15, 1e-15
+# Beyond these, squares and sums of intensities leave float32, or differences count as none.
+_LARGEST, _SMALLEST = 1e12, 1e-10
 # Fewer steps than this between the darkest and the brightest voxel are no image.
 _FEWEST_STEPS = 256
 _CHUNK = 1 << 24
@@ -360,11 +360,11 @@ def _scaled(path: Path, stored: np.ndarray, header: ScanHeader) -> np.ndarray:
             data = np.empty(stored.shape, dtype=np.float32, order="F")
         for k in range(stored.shape[2]):
             values: np.ndarray = data[..., k]
-            finite = np.isfinite(stored[..., k])
             if not exact:
                 # In double precision, a slice at a time.
                 values = stored[..., k].astype(np.float64) * header.slope + header.intercept
                 data[..., k] = values
+            finite = np.isfinite(stored[..., k])
             bad += finite.size - int(np.count_nonzero(finite))
             values = values if finite.all() else values[finite]
             low, high = min(low, values.min(initial=low)), max(high, values.max(initial=high))

@@ -23,7 +23,7 @@ from colapipe.bids.names import (
     contrast_of,
     parse_name,
 )
-from colapipe.bids.reader import DESCRIPTION, read_json
+from colapipe.bids.reader import DESCRIPTION, leads_nowhere, read_json
 from colapipe.contrasts import CONTRASTS, TISSUES
 from colapipe.errors import UsageError
 
@@ -458,7 +458,7 @@ def _files(folder: Path) -> list[Path]:
         with os.scandir(folder) as entries:
             return sorted(Path(entry.path) for entry in entries if not _is_folder(entry))
     except FileNotFoundError:
-        if folder.is_symlink():
+        if leads_nowhere(folder):
             raise
         return []
 

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from colapipe.bids.names import IMAGE_EXTENSIONS, Entities, parse_name
-from colapipe.bids.reader import sessions_in
+from colapipe.bids.reader import leads_nowhere, sessions_in
 from colapipe.contrasts import CONTRASTS
 
 
@@ -88,23 +86,24 @@ def session_folders(out_dir: Path, participant: str) -> dict[str | None, Path]:
     """Return the anat folders of a participant, by session label (None: no session level)."""
     subject = out_dir / f"sub-{participant}"
     folders: dict[str | None, Path] = {}
-    if _may_be_folder(subject / "anat"):
+    if _is_there(subject / "anat"):
         folders[None] = subject / "anat"
     for session in sessions_in(out_dir, participant):
         anat = subject / f"ses-{session}" / "anat"
-        if _may_be_folder(anat):
+        if _is_there(anat):
             folders[session] = anat
     return folders
 
 
-def _may_be_folder(path: Path) -> bool:
-    """Say whether a folder is there, readable or not: whoever reads it is told why it is not."""
+def _is_there(folder: Path) -> bool:
+    """Say whether something is there, readable or not: whoever reads it is told why it is not."""
     try:
-        return stat.S_ISDIR(os.stat(path).st_mode)  # noqa: PTH116
+        folder.lstat()
     except FileNotFoundError:
-        return False
+        return leads_nowhere(folder)
     except OSError:
         return True
+    return True
 
 
 def read_session(label: str | None, anat: Path) -> SessionFiles:

@@ -354,6 +354,11 @@ def sessions_in(root: Path, participant: str) -> list[str]:
     return []
 
 
+def leads_nowhere(folder: Path) -> bool:
+    """Say whether a session's folder, or one of the two above it, is a link to nothing."""
+    return any(path.is_symlink() and not path.exists() for path in (folder, *folder.parents[:2]))
+
+
 def _names(folder: Path) -> list[str]:
     """Return the names in a folder, sorted; see `_entries`."""
     return [name for name, _ in _entries(folder)]
@@ -373,7 +378,7 @@ def _entries(folder: Path) -> list[tuple[str, bool]]:
         with os.scandir(folder) as entries:
             return sorted((e.name, is_folder(e)) for e in entries if not e.name.startswith("."))
     except OSError as err:
-        if isinstance(err, FileNotFoundError) and not folder.is_symlink():
+        if isinstance(err, FileNotFoundError) and not leads_nowhere(folder):
             return []
         raise InputFileError(
             folder,

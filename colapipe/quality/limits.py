@@ -85,9 +85,11 @@ class Limit:
         if value is None or not self.is_beyond(value):
             return None
         found = self.found.format(self._say(value), **row)
-        return f"{found} (expected {self._expected()}): {self.meaning}"
+        return f"{found} (expected {self.expected}): {self.meaning}"
 
-    def _expected(self) -> str:
+    @property
+    def expected(self) -> str:
+        """What is within the limit, in words."""
         if self.low is None:
             return f"at most {self._say(self.high or 0.0)}"
         if self.high is None:
@@ -99,14 +101,14 @@ class Limit:
 
 
 TISSUE_SHARES = (("csf", 0.02, 0.5), ("gm", 0.15, 0.7), ("wm", 0.15, 0.7))
-"""XXX"""
+"""Least and largest share of the brain that a class may take, wide enough for children and atrophy."""
 
 LIMITS = (
     Limit(
         "coverage",
         "it covers {} of the brain",
-        "its field of view is cut, or it lies elsewhere. Look at the registration; beyond its "
-        "edge a synthesis from it is a guess.",
+        "its field of view is cut, or it lies elsewhere. Look at the registration. What is "
+        "synthesised from it beyond its edge is a guess.",
         low=0.9,
         factor=100,
         unit="%",
@@ -114,7 +116,7 @@ LIMITS = (
     Limit(
         "mask_dice",
         "the overlap (Dice) of its brain mask with that of the reference is {}",
-        "one of the masks or the registration is wrong. Look at both; other masks and transforms "
+        "one of the masks or the registration is wrong. Look at both. Other masks and transforms "
         "can be given with --derivatives.",
         low=0.8,
         digits=2,
@@ -137,10 +139,10 @@ LIMITS = (
         "alike",
         "in the brain it is the same as the {alike_with} (correlation {})",
         "one scan may be there under two names. Look at both files.",
-        # Ordinary: at most 0.96 (43 people, T1w and T1ce the most alike), 0.990 in simulated T1w
-        # and T1ce. The same scan: 1 as it is or rescaled, 0.998 or more after a way through 2 mm
-        # voxels, 0.986 to 0.996 through 3 mm, 0.958 to 0.986 through slices of 5.5 mm: not all of
-        # these are found, since T1w and T1ce of a brain without enhancement may be as alike.
+        # Ordinary: at most 0.96, of T1w and T1ce (43 people); 0.990 in simulated ones. The same
+        # scan: 1 as it is or rescaled, 0.998 or more after a way through voxels of 2 mm, 0.986 to
+        # 0.996 of 3 mm, 0.958 to 0.986 of slices of 5.5 mm. Not all of these are found, since T1w
+        # and T1ce of a brain in which nothing enhances may be as alike.
         high=0.995,
         digits=3,
     ),
@@ -148,7 +150,7 @@ LIMITS = (
         "volume_brain",
         "its brain mask holds {}",
         "the mask has missed brain, holds what is none, or the voxel size in the header is wrong. "
-        "Look at its contour; another mask can be given with --derivatives.",
+        "Look at its contour. Another mask can be given with --derivatives.",
         low=700.0,
         high=2200.0,
         factor=0.001,
@@ -172,7 +174,7 @@ LIMITS = (
     Limit(
         "clipped_low",
         "{} of its brain have the darkest intensity",
-        "dark tissue was cut off when the scan was stored or converted.",
+        "dark tissue was cut off when the scan was stored or converted. Look at its intensities.",
         high=0.15,
         factor=100,
         unit="%",

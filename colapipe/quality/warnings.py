@@ -30,7 +30,7 @@ _BETWEEN = "; "
 
 def join_warnings(warnings: Iterable[str]) -> str:
     """Return one cell of several warnings, which :func:`split_warnings` takes apart again."""
-    return _BETWEEN.join(_within(warning) for warning in dict.fromkeys(warnings))
+    return _BETWEEN.join(dict.fromkeys(_within(warning) for warning in warnings))
 
 
 def split_warnings(cell: str) -> list[str]:

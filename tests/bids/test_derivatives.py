@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from colapipe.bids.derivatives import Found, find_derivatives, parse_derivatives, participants_in
+from colapipe.bids.derivatives import Found, find_derivatives, parse_derivatives
+from colapipe.bids.reader import participants_in
 from colapipe.errors import UsageError
 
 MakeTree = Callable[..., Path]

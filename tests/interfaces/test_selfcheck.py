@@ -76,9 +76,71 @@ def test_what_could_not_be_compared_is_a_row_without_a_light(files, nano, tmp_pa
     nib.save(nib.Nifti1Image(np.zeros(SHAPE, np.float32), np.eye(4)), empty)
     files = {**files, "mask": str(empty)}
     rows = judge(files, nano, tmp_path, synthetic_T2w=files["image"], problem_T2w="")
-    assert rows[1]["light"] == "n/a" and "the self-check failed" in rows[1]["reasons"]
+    assert rows[1]["light"] == "n/a" and "could not be compared" in rows[1]["reasons"]
     rows = judge(files, nano, tmp_path, problem_T2w="could not be synthesised: killed\n\tby")
     assert rows[1]["reasons"] == "could not be synthesised: killed by"
+
+
+def test_one_unusable_contrast_leaves_the_others_judged(files, nano, tmp_path):
+    broken = tmp_path / "broken.nii.gz"
+    broken.write_bytes(b"not an image")
+    for bad in (str(broken), str(_other_shape(tmp_path))):
+        rows = judge_three(files, nano, tmp_path, real_T1ce=bad)
+        t1w, t2w, t1ce = rows["T1w"], rows["T2w"], rows["T1ce"]
+        assert t1ce["light"] == "n/a" and t1ce["reasons"].startswith("could not be compared")
+        assert float(t2w["correlation"]) == 1 and "not calibrated" in t2w["reasons"]
+        assert t1w["reasons"] == "no other contrast"
+
+
+def test_a_scan_that_lies_elsewhere_leaves_the_others_judged(files, nano, tmp_path):
+    """The reference is compared inside the mask of another contrast, which may not meet its own."""
+    elsewhere = tmp_path / "elsewhere.nii.gz"
+    mask = np.zeros(SHAPE, np.float32)
+    mask[:2, :2] = 1
+    nib.save(nib.Nifti1Image(mask, np.eye(4)), elsewhere)
+    rows = judge_three(
+        files,
+        nano,
+        tmp_path,
+        checks=("T1w", "T2w"),
+        second_mask=str(elsewhere),
+        real_T1w=files["image"],
+        synthetic_T1w=files["image"],
+    )
+    assert rows["T1w"]["light"] == "n/a" and "no voxel in the slices" in rows["T1w"]["reasons"]
+    assert float(rows["T2w"]["correlation"]) == 1
+
+
+def _other_shape(folder: Path) -> Path:
+    path = folder / "other.nii.gz"
+    nib.save(nib.Nifti1Image(np.ones((8, 8, 4), np.float32), np.eye(4)), path)
+    return path
+
+
+def judge_three(
+    files: dict[str, str],
+    model: Path,
+    folder: Path,
+    checks: tuple[str, ...] = ("T2w", "T1ce"),
+    **given: str,
+) -> dict[str, dict[str, Any]]:
+    """Judge T2w and what else is asked for, with the scan as its own synthesis; rows by name."""
+    usual = {"sources": ("T1w",), "tissue_source": "T1w", "problem": ""}
+    listed = [{**usual, "contrast": name} for name in checks]
+    if "T1w" not in checks:
+        listed.insert(0, {**usual, "contrast": "T1w", "problem": "no other contrast"})
+    node = Judge(
+        checks=listed,
+        mask_file=files["mask"],
+        reference="T1w",
+        slices=[1, 2],
+        weights_sha256="0",
+        model=str(model),
+        **{f"{kind}_{name}": files["image"] for name in checks for kind in ("real", "synthetic")}
+        | given,
+    )
+    rows = json.loads(Path(node.run(cwd=str(folder)).outputs.rows).read_text(encoding="utf-8"))
+    return {row["contrast"]: row for row in rows}
 
 
 def judge(files: dict[str, str], model: Path, folder: Path, **given: str) -> list[dict[str, str]]:

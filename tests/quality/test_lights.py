@@ -8,9 +8,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from colapipe.quality.lights import Found, SelfCheckLimits, fit_limits, join, judge
-from colapipe.quality.selfcheck import Measures
+from colapipe.quality.lights import (
+    Found,
+    Limit,
+    Limits,
+    SelfCheckLimits,
+    fit_limits,
+    join,
+    judge,
+)
+from colapipe.quality.pose import FURTHEST
+from colapipe.quality.selfcheck import Measures, Pair
+from colapipe.quality.selfcheck_table import check_session
+from colapipe.quality.stored import Quality
 
 PAIR = ("T1w", "T2w")
 
@@ -143,3 +155,20 @@ def test_a_source_that_nothing_was_calibrated_with_does_no_harm(
 
 def test_a_set_of_contrasts_has_one_name():
     assert join(("FLAIR", "T1w")) == join({"T1w", "FLAIR"}) == "T1w+FLAIR"
+
+
+def test_a_scan_that_is_cut_is_not_green() -> None:
+    """Limits that nothing is beyond; a third of the brain, in the slices between, has no data."""
+    rng = np.random.default_rng(0)
+    mask = np.ones((48, 48, 12), dtype=bool)
+    image = ndimage.gaussian_filter(rng.random(mask.shape), 1)
+    image = (image - image.min()) / np.ptp(image) + 0.01
+    far = Limit(0, -2, -3)
+    limits = Limits(5, far, far, Limit(0, FURTHEST, FURTHEST))
+    quality = Quality({}, SelfCheckLimits({"T1w+FLAIR": {"FLAIR": limits}}))
+    cut = np.where(np.arange(12) < 8, image, 0)
+    for real, light in ((image, "green"), (cut, "amber")):
+        pair = Pair(real, image, mask, (2, 4, 6), ("T1w",))
+        [row] = [r for r in check_session({"FLAIR": pair}, {"T1w": "-"}, quality) if "score" in r]
+        assert row["light"] == light
+        assert ("it covers 67 % of the brain" in row["reasons"]) == (light == "amber")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from colapipe.quality.columns import COLUMNS
@@ -49,7 +51,7 @@ def test_a_number_beyond_its_limit_is_said_alone(limit: Limit, value: float) -> 
     if limit.column == "volume_brain":
         row |= {f"volume_{t}": USUAL[f"volume_{t}"] * value / 1300 for t in ("csf", "gm", "wm")}
     [warning] = warnings_of(row)
-    assert "expected" in warning
+    assert "expected" in warning and "Look at" in warning
     assert "; " not in warning
     # Just within.
     edge = (limit.low if value == (limit.low or 0) * 0.99 else limit.high) or 0
@@ -91,3 +93,11 @@ def test_a_brain_of_nothing_is_said() -> None:
 def test_lights(light: str, reasons: str, said: str | None) -> None:
     found = warning_of_light({"contrast": "T1w", "light": light, "reasons": reasons})
     assert found is None if said is None else said in str(found)
+
+
+def test_the_manual_names_every_limit() -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "report.md").read_text(encoding="utf-8")
+    rows = [line for line in manual.splitlines() if line.lstrip().startswith("| `")]
+    for limit in LIMITS:
+        [row] = [line for line in rows if line.lstrip().startswith(f"| `{limit.column}`")]
+        assert f"| {limit.expected} |" in row

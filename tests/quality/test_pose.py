@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import warnings
+
 import numpy as np
 import pytest
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from colapipe.quality import arrays
 from colapipe.quality.pose import differences, fit_pose, middle_plane
 
 SHAPE = (70, 80, 50)
@@ -88,3 +92,16 @@ def test_a_symmetric_brain_has_no_differences(brain):
     x, y, z = np.indices(SHAPE)
     symmetric = (np.cos((x - 38) / 5) + y / 40 + z / 25) * mask
     assert np.abs(differences(symmetric, mask, SLICES)).max() < 0.2 * np.ptp(symmetric)
+
+
+def test_nothing_to_compare_is_said_by_numbers_and_not_by_numpy() -> None:
+    nothing = np.zeros((40, 40, 4))
+    empty, speck = np.zeros(nothing.shape, dtype=bool), np.zeros(nothing.shape, dtype=bool)
+    speck[20, 20, 2] = True
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert arrays.correlation([], []) == 0
+        for mask in (empty, speck):
+            assert math.isnan(fit_pose(nothing, nothing, mask, [1, 2]).displacement)
+            assert differences(nothing, mask, [1, 2]).size == 0
+            assert np.isfinite(middle_plane(mask)).all()

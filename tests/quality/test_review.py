@@ -69,3 +69,13 @@ def test_what_is_not_a_finite_number_is_no_measure() -> None:
 def test_an_empty_group_has_nothing_to_look_at() -> None:
     found = review(Group())
     assert found.order() == [] and found.measures == {}
+
+
+def test_a_red_light_is_one_warning_whoever_wrote_the_table() -> None:
+    red = {"selfcheck_light": "red", "selfcheck_reasons": "turned; odd"}
+    found = review(
+        group(image(10, **red, warnings="cut; self-check red: turned, odd"), image(11, **red))
+    )
+    assert found.verdicts[10].reasons == ["Cut", "Self-check red: turned, odd"]
+    assert found.verdicts[11].reasons == ["Self-check red: turned; odd"]
+    assert [found.verdicts[i].urgency for i in (10, 11)] == [WARNED, WARNED]

@@ -116,6 +116,18 @@ def test_failures_red_lights_and_outliers_come_first(full: Cohort) -> None:
         assert words in text
 
 
+def test_warnings_come_before_outliers_and_are_said(full: Cohort) -> None:
+    usual = t2w(0.99) | {"warnings": "it covers 66 % of the brain: look"}
+    full.add("warned", usual, {"contrast": "T1ce", "synthetic": False, "warnings": "taken out"})
+    text = full.page().read_text(encoding="utf-8")
+    assert set(table_order(text)[1:4]) == {"sub-red", "sub-warned"}
+    assert table_order(text)[4] == "sub-cut"
+    assert "<li><bdi>It covers 66 % of the brain: look</bdi></li>" in text
+    assert "<li><bdi>Taken out</bdi></li>" in text
+    assert '<b>3</b>images with warnings' in text and '<b>1</b>self-checks red' in text
+    assert 'data-states="warned first"' in text and 'data-states="warned red first"' in text
+
+
 def test_participants_are_linked_to_the_reports_that_are_there(full: Cohort) -> None:
     text = full.page().read_text(encoding="utf-8")
     assert '<a href="sub-cut.html"><bdi>sub-cut</bdi></a>' in text

@@ -521,3 +521,88 @@ def test_a_real_brain_is_drawn_within_the_size_of_a_page(
     ]
     assert "The sidecar does not say which contrasts" in page.text
     assert path.stat().st_size < 3e6
+
+
+QUALITY = "space-T1w_desc-quality_qc.tsv"
+SELFCHECK = "space-T1w_desc-selfcheck_qc.tsv"
+NO_WARNING = "No failure and no warning was recorded"
+
+
+def head(page: Page) -> str:
+    """What stands before the first section."""
+    return page.text.partition("Self-check:")[0].partition("What was there")[0]
+
+
+def test_warnings_of_the_tables_are_the_first_thing_under_the_title(
+    derivatives: Any, run: Run
+) -> None:
+    for session in ("A", "B"):
+        derivatives.scans("T1w", "FLAIR", session=session)
+    derivatives.write_text(
+        QUALITY, "contrast\tsynthetic\twarnings\nFLAIR\tfalse\tit is cut; it is odd\n", "A"
+    )
+    derivatives.write_text(
+        QUALITY, "contrast\tsynthetic\twarnings\nT2w\ttrue\tdark <b>\nT1w\tfalse\tn/a\n", "B"
+    )
+    described = run({"session": "A"}, {"session": "B"}, warnings=["the validator is not happy"])
+    page = Page(build_subject_report(derivatives.out_dir, "01", described))
+    words = [
+        "4 warnings",
+        "Session A: FLAIR: it is cut",
+        "Session A: FLAIR: it is odd",
+        "Session B: SYNTHETIC T2w: dark <b>",
+        "the validator is not happy",
+        "run started",
+    ]
+    order = [page.text.index(each) for each in words]
+    assert order == sorted(order) and page.text[: order[0]].count(" ") < 12
+    assert NO_WARNING not in page.text
+    # The numbers of a table are shown without them.
+    assert page.text.count("it is odd") == 1
+
+
+def test_the_plan_s_warnings_are_said_once(derivatives: Any, run: Run) -> None:
+    derivatives.scans("T1w")
+    planned = [
+        {"contrast": "T2w", "message": "taken out; look at it"},
+        {"contrast": "", "message": "odd"},
+    ]
+    described = run({"session": None, "warnings": planned})
+    text = Page(build_subject_report(derivatives.out_dir, "01", described)).text
+    assert "2 warnings T2w: taken out, look at it odd" in text
+    table = "contrast\tsynthetic\twarnings\nT2w\tfalse\ttaken out, look at it\n"
+    derivatives.write_text(QUALITY, table)
+    text = Page(build_subject_report(derivatives.out_dir, "01", described)).text
+    assert text.count("taken out") == 1 and "2 warnings" in text
+
+
+def test_no_warning_is_only_said_where_none_can_be(derivatives: Any, run: Run) -> None:
+    derivatives.scans("T1w")
+
+    def text() -> str:
+        return Page(build_subject_report(derivatives.out_dir, "01", run({"session": None}))).text
+
+    assert NO_WARNING not in text() and "no table of quality numbers (grid of T1w)" in text()
+    derivatives.write_text(QUALITY, "contrast\tsynthetic\twarnings\nT1w\tfalse\tn/a\n")
+    assert NO_WARNING in text()
+    # A table of an earlier version, which did not know of warnings, beside a red light.
+    derivatives.write_text(QUALITY, "contrast\tsynthetic\nT1w\tfalse\n")
+    derivatives.write_text(SELFCHECK, "contrast\tlight\treasons\nT1w\tred\tmirrored\n")
+    assert NO_WARNING not in text() and "1 warning T1w: self-check red: mirrored" in text()
+    derivatives.write_text(SELFCHECK, "contrast\tlight\treasons\nT1w\tgreen\tn/a\n")
+    assert NO_WARNING in text()
+    for name in (QUALITY, SELFCHECK):
+        derivatives.write_text(QUALITY, "contrast\tsynthetic\nT1w\tfalse\n")
+        derivatives.write_text(name, "")
+        assert NO_WARNING not in text() and f"sub-01_{name} cannot be read" in text()
+
+
+def test_a_scan_that_cannot_be_laid_over_the_reference_is_said(derivatives: Any, run: Run) -> None:
+    derivatives.scans("T1w", "T2w", "FLAIR")
+    derivatives.write("space-T1w_desc-preproc_FLAIR", derivatives.scan * 0)
+    page = Page(build_subject_report(derivatives.out_dir, "01", run({"session": None})))
+    assert "FLAIR on T1w cannot be drawn: the volume is constant" in page.text
+    assert "T2w on T1w" in page.text
+    derivatives.write("space-T1w_desc-preproc_T1w", derivatives.scan * 0)
+    page = Page(build_subject_report(derivatives.out_dir, "01", run({"session": None})))
+    assert "The registration to T1w cannot be drawn" in page.text
