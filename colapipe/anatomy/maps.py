@@ -13,7 +13,9 @@ from colapipe.anatomy.resample import resample
 from colapipe.errors import InputFileError
 
 _A_MAP = "a mask or probability map in NIfTI format (.nii or .nii.gz), 3-D"
-_PERCENT, _BYTE = 100, 255
+# Whole numbers that fill a range up to here are probabilities in percent, or in steps of 1/255.
+_SOFT_MAXIMUM = 50, 255
+_FILLED = 0.75
 
 
 def load_map(path: Path | str) -> Nifti1Image:
@@ -61,8 +63,8 @@ def read_mask(path: Path | str) -> tuple[Nifti1Image, str]:
     """Read a mask of any tool as uint8 (0 and 1), and say how it was understood.
 
     Of two values the larger is inside. Whole numbers are labels, and every label is inside, unless
-    there are as many as where probabilities are stored as percentages or as 0 to 255. Anything else
-    is soft: voxels of at least half of the maximum are inside, as in a mask that was resampled.
+    they fill the range as probabilities do that are stored as percentages or as 0 to 255. Anything
+    else is soft: voxels of at least half of the maximum are inside, as of a mask that is resampled.
 
     Returns
     -------
@@ -150,8 +152,7 @@ def _inside(path: Path, values: np.ndarray) -> tuple[np.ndarray, str]:
         return values == high, "" if low == 0 else remark
     if low >= 0 and np.array_equal(values, np.round(values)):
         labels = np.unique(values[values > 0])
-        # As many whole numbers as this are probabilities in percent, or in steps of 1/255.
-        if not (_PERCENT <= high <= _BYTE and len(labels) > high / 2):
+        if not (_SOFT_MAXIMUM[0] <= high <= _SOFT_MAXIMUM[1] and len(labels) > _FILLED * high):
             return values > 0, (
                 f"the mask has {len(labels)} labels, {labels[0]:g} to {high:g}; every label is "
                 "taken as inside."

@@ -77,7 +77,7 @@ def read_fsl(
         flirt = flirt.astype(np.float64)
     except ValueError as error:
         raise _not_a_transform(path, "4 x 4 numbers, as FLIRT writes them") from error
-    if flirt.shape != (4, 4) or not np.isfinite(flirt).all():
+    if not _is_affine(flirt):
         raise _not_a_transform(path, "4 x 4 numbers, as FLIRT writes them")
     matrix = fromFlirt(flirt, _fsl_grid(moving), _fsl_grid(reference), "world", "world")
     return np.asarray(matrix, dtype=np.float64)
@@ -125,11 +125,11 @@ def read_itk(path: Path | str) -> np.ndarray:
     """
     path = Path(path)
     expected = f"one {_ITK_KINDS[0]} in ITK's text format"
-    fields = dict(
-        line.split(":", 1)
-        for line in _read_text(path).split("\n")
-        if ":" in line and line[0] != "#"
-    )
+    lines = [line for line in _read_text(path).split("\n") if ":" in line and line[0] != "#"]
+    fields = dict(line.split(":", 1) for line in lines)
+    # Of several transforms, which ITK would apply one after the other, none means the whole.
+    if len(fields) != len(lines):
+        raise _not_a_transform(path, expected)
     try:
         kind = fields["Transform"].strip()
         parameters = np.array(fields["Parameters"].split(), dtype=np.float64)
@@ -141,9 +141,18 @@ def read_itk(path: Path | str) -> np.ndarray:
     points = np.eye(4)
     points[:3, :3] = parameters[:9].reshape(3, 3)
     points[:3, 3] = parameters[9:] + center - points[:3, :3] @ center
-    if not np.isfinite(points).all() or abs(np.linalg.det(points)) < 1e-6:
+    if not _is_affine(points):
         raise _not_a_transform(path, expected)
     return np.asarray(np.linalg.inv(_LPS @ points @ _LPS))
+
+
+def _is_affine(matrix: np.ndarray) -> bool:
+    """Tell whether a matrix moves points in space, and can be inverted; perhaps not rigidly."""
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
+        return False
+    lengths = np.linalg.svd(matrix[:3, :3], compute_uv=False)
+    inverts = lengths.min() > 1e-3 and lengths.max() < 1e3
+    return bool(inverts and np.array_equal(matrix[3], [0, 0, 0, 1]))
 
 
 def _fsl_grid(image: SpatialImage | Grid) -> Nifti:

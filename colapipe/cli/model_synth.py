@@ -285,15 +285,19 @@ def run_request(request: Request) -> None:
 
 
 def _open(path: Path) -> nib.Nifti1Image:
+    import zlib
+
     import nibabel as nib
     from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
 
+    broken = (EOFError, OverflowError, ValueError, zlib.error, HeaderDataError, ImageFileError)
     try:
         return nib.Nifti1Image.from_filename(path)
     except OSError as error:
         reason = error.strerror or "no such file, or not a file"
         raise ReadWriteError(f"{path}: cannot be read ({reason})") from error
-    except (ImageFileError, ValueError) as error:
+    except broken as error:
         raise ReadWriteError(f"{path}: not a readable NIfTI file ({error})") from error
 
 

@@ -101,7 +101,7 @@ class Limit:
 
 
 TISSUE_SHARES = (("csf", 0.02, 0.5), ("gm", 0.15, 0.7), ("wm", 0.15, 0.7))
-"""Least and largest share of the brain that a class may take, wide enough for children and atrophy."""
+"""Least and largest share of the brain that a class may take, wide enough for atrophy."""
 
 LIMITS = (
     Limit(

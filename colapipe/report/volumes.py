@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import SpatialImage
+from nibabel.spatialimages import HeaderDataError, SpatialImage
 
 from colapipe.bids.outputs import Derivative, SessionFiles
 from colapipe.contrasts import CONTRASTS
@@ -19,7 +19,10 @@ from colapipe.slices.intensity import normalise
 
 Mask = npt.NDArray[np.bool_]
 
-UNDRAWABLE = (OSError, EOFError, ValueError, zlib.error, ImageFileError)
+UNDRAWABLE = (
+    *(OSError, EOFError, OverflowError, ValueError, zlib.error),
+    *(HeaderDataError, ImageFileError),
+)
 """What reading or drawing a broken image can raise; the page then says so instead of a picture."""
 
 

@@ -36,7 +36,9 @@ def _save(path: Path, values: np.ndarray, affine: np.ndarray = AFFINE) -> Path:
     return path
 
 
-SOFT = ndimage.gaussian_filter(_ball().astype(np.float32), 1.5)
+# Centred on no voxel, so that it has many values.
+_DISTANCE = np.sqrt(((np.indices((20, 20, 20)).T - (9.3, 9.63, 9.1)) ** 2).sum(-1).T)
+SOFT = (1 / (1 + np.exp(1.5 * (_DISTANCE - 6)))).astype(np.float32)
 
 
 @pytest.mark.parametrize(
@@ -49,9 +51,9 @@ SOFT = ndimage.gaussian_filter(_ball().astype(np.float32), 1.5)
         (_ball().astype(np.uint8) + np.uint8(1), _ball(), "values 1 and 2"),
         (np.where(_ball(), 1, -1).astype(np.int16), _ball(), "values -1 and 1"),
         (0.001 + 0.998 * SOFT, 0.001 + 0.998 * SOFT >= 0.4995, "not binary, its values are 0.001"),
-        (SOFT - 0.04, (SOFT.max() - 0.04) / 2 <= SOFT - 0.04, "not binary, its values are -0.04"),
+        (SOFT - 0.04, SOFT - 0.04 >= 0.48, "not binary, its values are -0.04"),
         (np.round(SOFT * 255).astype(np.uint8), np.round(SOFT * 255) >= 127.5, "not binary"),
-        (np.round(SOFT * 100).astype(np.float32), np.round(SOFT * 100) >= 50, "not binary"),
+        (np.round(SOFT * 98).astype(np.float32), np.round(SOFT * 98) >= 49, "not binary"),
         (_ball().astype(np.uint8) + _ball(3) + _ball(2), _ball(), "3 labels, 1 to 3"),
         (_ball() * 1024 + _ball(3) * 1000, _ball(), ""),
         (np.zeros((20, 20, 20), np.uint8), np.zeros((20, 20, 20)), ""),

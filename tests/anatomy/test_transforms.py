@@ -107,6 +107,38 @@ def test_a_file_that_is_no_transform_is_refused(tmp_path: Path, text: str) -> No
         read_itk(path)
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [
+        np.zeros((4, 4)),
+        np.diag([1.0, 1, 0, 1]),
+        np.diag([1e300, 1, 1, 1]),
+        np.diag([1.0, 1, 1, 2]),
+        np.vstack([np.eye(4)[:3], [0, 0, 0.01, 1]]),
+    ],
+    ids=["zeros", "flat", "huge", "scaled last row", "perspective"],
+)
+def test_numbers_that_move_no_points_in_space_are_refused(tmp_path: Path, rows: np.ndarray) -> None:
+    np.savetxt(tmp_path / "x.mat", rows)
+    with pytest.raises(InputFileError, match="not a rigid transform"):
+        read_fsl(tmp_path / "x.mat", GRIDS["RAS"], GRIDS["RAS"])
+
+
+def test_two_transforms_of_itk_in_one_file_are_not_taken_for_the_last(tmp_path: Path) -> None:
+    import SimpleITK as sitk
+
+    steps = [sitk.AffineTransform(3), sitk.AffineTransform(3)]
+    steps[0].SetTranslation((5.0, 0.0, 0.0))
+    sitk.WriteTransform(sitk.CompositeTransform(steps), str(tmp_path / "x.txt"))
+    # As sitk writes it, and without the line that names the composite.
+    text = (tmp_path / "x.txt").read_text()
+    bare = text.replace("Transform: CompositeTransform_double_3_3\n", "")
+    for content in (text, bare):
+        (tmp_path / "x.txt").write_text(content)
+        with pytest.raises(InputFileError, match="not a rigid transform"):
+            read_itk(tmp_path / "x.txt")
+
+
 def test_writing_where_there_is_no_folder_says_so(tmp_path: Path) -> None:
     with pytest.raises(ReadWriteError, match="cannot be written"):
         write_itk(MATRIX, tmp_path / "gone" / "x.txt")
