@@ -193,6 +193,7 @@ def test_a_session_that_could_not_be_planned_keeps_what_it_has(settings: Setting
         "sub-01_ses-A_space-T1w_desc-mine_T2w.nii.gz",
         "sub-01_ses-A_space-T1w_desc-synth_T2w_copy.nii.gz",
         "sub-01_ses-A_space-T1w_desc-synth_T2w.nii",
+        "sub-01_ses-A_ce-other_space-T1w_desc-synth_T1w.nii.gz",
         "sub-01_ses-A_space-T1w_label-lesion_mask.nii.gz",
         "notes.txt",
     ],
