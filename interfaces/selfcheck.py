@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -109,15 +110,7 @@ class Judge(SimpleInterface):
         from colapipe.quality.selfcheck_table import check_session
         from colapipe.quality.stored import read_quality
 
-        problems = {check["contrast"]: self._problem(check) for check in self.inputs.checks}
-        problems = {contrast: words for contrast, words in problems.items() if words}
-        pairs = {}
-        for check in self.inputs.checks:
-            if check["contrast"] not in problems:
-                try:
-                    pairs[check["contrast"]] = self._pair(check)
-                except Exception as err:  # The others can be judged all the same.
-                    problems[check["contrast"]] = f"could not be compared: {err}"
+        pairs, problems = _one_by_one(self.inputs.checks, self._problem, self._pair)
         try:
             quality = read_quality(read_model(Path(self.inputs.model)).metadata)
             rows = check_session(pairs, problems, quality)
@@ -151,3 +144,26 @@ class Judge(SimpleInterface):
             tuple(self.inputs.slices),
             tuple(check["sources"]),
         )
+
+
+def _one_by_one(
+    checks: Iterable[dict[str, Any]],
+    problem_of: Callable[[dict[str, Any]], str],
+    pair_of: Callable[[dict[str, Any]], Any],
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return what can be judged by contrast, and why the other contrasts cannot be.
+
+    One scan of no use does not keep the others from being judged.
+    """
+    pairs: dict[str, Any] = {}
+    problems: dict[str, str] = {}
+    for check in checks:
+        problem = problem_of(check)
+        try:
+            if not problem:
+                pairs[check["contrast"]] = pair_of(check)
+        except Exception as err:
+            problem = f"could not be compared: {err}"
+        if problem:
+            problems[check["contrast"]] = problem
+    return pairs, problems

@@ -86,6 +86,8 @@ def session_folders(out_dir: Path, participant: str) -> dict[str | None, Path]:
     """Return the anat folders of a participant, by session label (None: no session level)."""
     subject = out_dir / f"sub-{participant}"
     folders: dict[str | None, Path] = {}
+    if out_dir.is_file():
+        return folders  # Whoever writes there is told.
     if _is_there(subject / "anat"):
         folders[None] = subject / "anat"
     for session in sessions_in(out_dir, participant):

@@ -161,9 +161,10 @@ class RawDataset:
 
         for name, isdir in entries(None, folders[None]):
             entry = Entry(None, folders[None], name, isdir)
-            if isdir and _SESSION.fullmatch(name) and not self._ignores(entry.relative):
+            # A link in a loop and a file of such a name count: they are told to be unreadable.
+            if _SESSION.fullmatch(name) and not self._ignores(f"{folders[None]}/{name}/"):
                 sessions.append(name.removeprefix("ses-"))
-                folders[sessions[-1]] = entry.relative.rstrip("/")
+                folders[sessions[-1]] = f"{folders[None]}/{name}"
             elif name != "anat":
                 others.append(entry)
         for session, folder in folders.items():

@@ -452,7 +452,7 @@ def first(names: Sequence[str]) -> str:
     """Return the first names of a list in words, fit to be printed, and how many more there are."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     # Bytes that are no text would stop whoever writes them down.
-    text = ", ".join(names[:3]).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    text = ", ".join(names[:3]).encode("utf-8", "backslashreplace").decode("utf-8")
     return text + more
 
 

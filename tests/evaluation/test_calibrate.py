@@ -206,7 +206,6 @@ def test_only_those_whom_it_calibrates_on_or_has_learned_from_are_read(
     ("options", "message", "code"),
     [
         (("--samples", "1"), "--samples must be at least 2", 2),
-        (("--steps", "0"), "at least 1", 2),
         (("--level", "90"), "between 0 and 1", 2),
         (("--participants", "01"), "not among the validation participants", 2),
         (("--participants", "02"), "nothing can be calibrated", 65),
@@ -225,6 +224,14 @@ def test_what_makes_no_sense_is_refused_in_words(
     assert command(*options) == code
     assert message in capsys.readouterr().err
     assert not (tmp_path / "new.safetensors").exists()
+
+
+def test_steps_are_a_number_of_one_or_more(
+    command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        command("--steps", "0")
+    assert stopped.value.code == 2 and "1 or more" in capsys.readouterr().err
 
 
 def test_a_model_is_never_overwritten_by_itself(

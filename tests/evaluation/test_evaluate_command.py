@@ -204,11 +204,8 @@ def test_only_those_whom_the_scores_need_are_read(
     [
         (("--sources", "T1w+T2w", "--targets", "T2w"), 2, "T2w is among its own sources"),
         (("--sources", "T2w", "--targets", "T2w", "--data", "/none"), 2, "its own sources"),
-        (("--targets", "T9w"), 2, "unknown contrast 'T9w'"),
         (("--sources", "T1w+CT"), 2, "unknown contrast 'CT'"),
         (("--targets", "PDw"), 65, "no participant has the contrasts"),
-        (("--steps", "0"), 2, "at least 1"),
-        (("--samples", "0"), 2, "at least 1"),
         (("--device", "abacus"), 2, "--device: unknown device"),
         (("--reference", "nobody"), 2, "names none of the models"),
         (("--lesions", "/none"), 65, "/none: no such folder"),
@@ -225,6 +222,26 @@ def test_what_makes_no_sense_is_refused(
     assert evaluate(*options) == code
     errors = capsys.readouterr().err
     assert message in errors and errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--targets", "T9w"), "'T9w' is not one of T1w"),
+        (("--steps", "0"), "0 is not a whole number of 1 or more"),
+        (("--samples", "0"), "0 is not a whole number of 1 or more"),
+    ],
+)
+def test_values_that_an_option_does_not_take_are_refused(
+    evaluate: Evaluate,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+    message: str,
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        evaluate(*options)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_other_files_are_refused_by_name(

@@ -102,13 +102,20 @@ def test_flirt_is_asked_for_a_matrix_and_no_image(
     monkeypatch.chdir(tmp_path)
     for path in ("moving.nii", "reference.nii", "weight.nii"):
         Path(path).touch()
-    command = fsl.rigid_flirt("moving.nii", "reference.nii", "start.mat", "weight.nii").cmdline
-    assert command.split() == [
-        *("flirt", "-in", "moving.nii", "-ref", "reference.nii"),
-        *("-omat", "moving_to_reference.mat", "-cost", "mutualinfo"),
+    given = ("moving.nii", "reference.nii", "start.mat", "result.mat")
+    start = [
+        *("flirt", "-in", "moving.nii", "-ref", "reference.nii", "-omat", "result.mat"),
+        *("-cost", "mutualinfo"),
+    ]
+    assert fsl.rigid_flirt(*given).cmdline.split() == [
+        *start,
         *("-searchcost", "mutualinfo", "-dof", "6", "-init", "start.mat"),
-        *("-refweight", "weight.nii"),
         *("-searchrx", "-30", "30", "-searchry", "-30", "30", "-searchrz", "-30", "30"),
+    ]
+    # A weight and a search never come together: see `rigid_flirt`.
+    assert fsl.rigid_flirt(*given, "weight.nii").cmdline.split() == [
+        *start,
+        *("-dof", "6", "-init", "start.mat", "-nosearch", "-refweight", "weight.nii"),
     ]
 
 
