@@ -154,6 +154,12 @@ def test_a_mask_of_many_values_and_what_its_maker_said_are_warnings(session) -> 
     assert found[0] == "half was taken" and "values from 0.5 to 0.9" in found[1]
 
 
+def test_what_the_maker_of_a_lesion_mask_said_is_about_the_session(session) -> None:
+    usual(session)
+    session.write("label-lesion_mask", session.labels == 2, {"Remarks": ["label 2 was taken"]})
+    assert measured(session) == {("T1w", False): ["label 2 was taken"]}
+
+
 def test_a_synthetic_image_that_cannot_be_read_is_said_on_its_own_row(session) -> None:
     usual(session)
     session.synthetic("T2w", session.scan)
