@@ -201,6 +201,20 @@ def test_the_node_takes_what_was_found_before(session) -> None:
     assert warnings_before(Path("nowhere.tsv")) == []
 
 
+def test_prepared_files_pass_on_what_was_found_of_scans_alone(session) -> None:
+    usual(session)
+    session.moved("T2w", other(session))
+    session.synthetic("PDw", session.scan)
+    (session.anat / "sub-01_space-T1w_desc-synth_PDw.nii.gz").write_bytes(b"broken")
+    (session.anat / "sub-01_space-T1w_desc-selfcheck_qc.tsv").write_text(
+        "contrast\tlight\treasons\nT1w\tred\tmirrored\nT2w\tn/a\tcould not be compared: x\n"
+    )
+    found = measured(session, ScanWarning("FLAIR", "taken out"))
+    assert {("T1w", False), ("T2w", False), ("PDw", True)} < set(found)
+    table = session.anat / "sub-01_space-T1w_desc-quality_qc.tsv"
+    assert warnings_before(table) == [ScanWarning("FLAIR", "taken out")]
+
+
 def test_the_end_of_a_run_names_everybody_s_warnings_once(session) -> None:
     usual(session)
     found = ScanWarning("T2w", "taken out; look")
