@@ -101,7 +101,7 @@ def _is_there(folder: Path) -> bool:
     """Say whether something is there, readable or not: whoever reads it is told why it is not."""
     try:
         folder.lstat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return leads_nowhere(folder)
     except OSError:
         return True

@@ -101,7 +101,10 @@ class Limit:
 
 
 TISSUE_SHARES = (("csf", 0.02, 0.5), ("gm", 0.15, 0.7), ("wm", 0.15, 0.7))
-"""Least and largest share of the brain that a class may take, wide enough for atrophy."""
+"""Least and largest share of the brain that a class may take, wide enough for atrophy.
+
+Ordinary: CSF 0.10 to 0.23, GM 0.32 to 0.45, WM 0.39 to 0.57 (12 people, T1w and T2w).
+"""
 
 LIMITS = (
     Limit(
@@ -109,6 +112,7 @@ LIMITS = (
         "it covers {} of the brain",
         "its field of view is cut, or it lies elsewhere. Look at the registration. What is "
         "synthesised from it beyond its edge is a guess.",
+        # Ordinary: 0.982 or more (44 people). A FLAIR whose field of view is cut: 0.66.
         low=0.9,
         factor=100,
         unit="%",
@@ -118,6 +122,7 @@ LIMITS = (
         "the overlap (Dice) of its brain mask with that of the reference is {}",
         "one of the masks or the registration is wrong. Look at both. Other masks and transforms "
         "can be given with --derivatives.",
+        # Ordinary: 0.977 to 0.980 between heads with skull, 0.998 or more where it was gone.
         low=0.8,
         digits=2,
     ),
@@ -125,6 +130,7 @@ LIMITS = (
         "shift",
         "the registration moved it by {}",
         "scans of one session are rarely so far apart. Look at the registration.",
+        # Ordinary: at most 0.5; an uneasy patient between thick stacks 18.
         high=40.0,
         unit="mm",
     ),
@@ -132,6 +138,7 @@ LIMITS = (
         "turn",
         "the registration turned it by {}",
         "a head is rarely turned so far between two scans. Look at the registration.",
+        # Ordinary: at most 1.1; an uneasy patient between thick stacks 15.
         high=30.0,
         unit="degrees",
     ),
@@ -151,6 +158,7 @@ LIMITS = (
         "its brain mask holds {}",
         "the mask has missed brain, holds what is none, or the voxel size in the header is wrong. "
         "Look at its contour. Another mask can be given with --derivatives.",
+        # Ordinary: 1067 (slices that miss the cerebellum) to 1731; children have less.
         low=700.0,
         high=2200.0,
         factor=0.001,
@@ -175,6 +183,7 @@ LIMITS = (
         "clipped_low",
         "{} of its brain have the darkest intensity",
         "dark tissue was cut off when the scan was stored or converted. Look at its intensities.",
+        # Ordinary: at most 0.007 but for one scan that was stored so, 0.074 (43 people).
         high=0.15,
         factor=100,
         unit="%",
@@ -184,13 +193,37 @@ LIMITS = (
         "clipped_high",
         "{} of its brain have the brightest intensity",
         "the scan is saturated: bright tissue and lesions are cut off. Look at its intensities.",
+        # Ordinary: 0.001 to 0.0043 (43 people).
         high=0.02,
         factor=100,
         unit="%",
         digits=1,
     ),
+    Limit(
+        "clipped_low",
+        "{} of its brain are black",
+        "the synthesis has failed. Look at it, and at its sources.",
+        # Ordinary: 0.022.
+        high=0.5,
+        of="synthetic",
+        factor=100,
+        unit="%",
+    ),
+    Limit(
+        "clipped_high",
+        "{} of its brain are white",
+        "the synthesis has failed. Look at it, and at its sources.",
+        # Ordinary: 0.0001.
+        high=0.5,
+        of="synthetic",
+        factor=100,
+        unit="%",
+    ),
 )
-"""Every limit, in the order in which warnings are said."""
+"""Every limit, in the order in which warnings are said.
+
+How much of the brain a synthetic image covers has none: that is what --slices and --sloppy ask for.
+"""
 
 NO_LIMIT = {
     "contrast": "a name",

@@ -243,9 +243,7 @@ class _Grid:
 
     def _check_mask(self, mask: Derivative, voxels: Values) -> None:
         """Say what the mask's maker had to say, and if it has more than two values."""
-        remarks = mask.sidecar.get("Remarks")
-        for remark in remarks if isinstance(remarks, list) else ():
-            self._warn(mask, str(remark))
+        self._pass_on_remarks(mask)
         inside = voxels[voxels > 0]
         if inside.size and inside.min() != inside.max():
             self._warn(
@@ -255,9 +253,17 @@ class _Grid:
                 "was taken for brain; look at its contour.",
             )
 
+    def _pass_on_remarks(self, mask: Derivative) -> None:
+        """Say what the mask's maker had to say of it."""
+        remarks = mask.sidecar.get("Remarks")
+        for remark in remarks if isinstance(remarks, list) else ():
+            self._warn(mask, str(remark))
+
     def _find_regions(self) -> dict[str, Mask]:
         """Tissues, by the reference's labels, and lesions, as masks of the brain's voxels."""
         lesion = self._load(self.files.lesions.get(self.space))
+        if lesion is not None:
+            self._pass_on_remarks(self.files.lesions[self.space])
         self.lesion = None if lesion is None else lesion > 0
         if self.brain is None:
             return {}

@@ -154,6 +154,12 @@ def test_a_mask_of_many_values_and_what_its_maker_said_are_warnings(session) -> 
     assert found[0] == "half was taken" and "values from 0.5 to 0.9" in found[1]
 
 
+def test_what_the_maker_of_a_lesion_mask_said_is_about_the_session(session) -> None:
+    usual(session)
+    session.write("label-lesion_mask", session.labels == 2, {"Remarks": ["label 2 was taken"]})
+    assert measured(session) == {("T1w", False): ["label 2 was taken"]}
+
+
 def test_a_synthetic_image_that_cannot_be_read_is_said_on_its_own_row(session) -> None:
     usual(session)
     session.synthetic("T2w", session.scan)
@@ -193,6 +199,20 @@ def test_the_node_takes_what_was_found_before(session) -> None:
     assert read_warnings(read_rows(path)) == [("T2w", False, "taken out")]
     assert warnings_before(path) == [ScanWarning("T2w", "taken out")]
     assert warnings_before(Path("nowhere.tsv")) == []
+
+
+def test_prepared_files_pass_on_what_was_found_of_scans_alone(session) -> None:
+    usual(session)
+    session.moved("T2w", other(session))
+    session.synthetic("PDw", session.scan)
+    (session.anat / "sub-01_space-T1w_desc-synth_PDw.nii.gz").write_bytes(b"broken")
+    (session.anat / "sub-01_space-T1w_desc-selfcheck_qc.tsv").write_text(
+        "contrast\tlight\treasons\nT1w\tred\tmirrored\nT2w\tn/a\tcould not be compared: x\n"
+    )
+    found = measured(session, ScanWarning("FLAIR", "taken out"))
+    assert {("T1w", False), ("T2w", False), ("PDw", True)} < set(found)
+    table = session.anat / "sub-01_space-T1w_desc-quality_qc.tsv"
+    assert warnings_before(table) == [ScanWarning("FLAIR", "taken out")]
 
 
 def test_the_end_of_a_run_names_everybody_s_warnings_once(session) -> None:
