@@ -17,6 +17,8 @@ from nipype.interfaces.base import (
     traits,
 )
 
+from colapipe.errors import TransformError
+from colapipe.interfaces.anatomy import refuse
 from colapipe.interfaces.commands import OwnCommand, python_command
 
 
@@ -77,7 +79,10 @@ class Register(SimpleInterface):
             return result.moving_to_reference
 
         attempts = [partial(register, wide) for wide in (False, True)]
-        matrix = first_accepted(attempts, moving, reference, mask)
+        try:
+            matrix = first_accepted(attempts, moving, reference, mask)
+        except TransformError as err:
+            refuse(Path(runtime.cwd), [str(err)])
         out_file = Path(runtime.cwd) / "transform.txt"
         write_itk(matrix, out_file)
         self._results.update(

@@ -22,9 +22,10 @@ from nipype.interfaces.base import (
 )
 from nipype.interfaces.fsl.preprocess import FLIRTInputSpec
 
-from colapipe.errors import MissingToolError, ParticipantError
+from colapipe.errors import MissingToolError, ParticipantError, TransformError
 from colapipe.failures import describe_exit
 from colapipe.fsl import find_fsl
+from colapipe.interfaces.anatomy import refuse
 
 # FLIRT starts from the headers and searches around them: all that a head turns between two scans.
 # Its own default, 90 degrees, takes 1.4 to 1.5 times as long and ends within 0.04 mm of it.
@@ -190,7 +191,10 @@ class Register(_Node):
                 lambda: flirt.refine(flirt.search()),
                 lambda: flirt.refine(search_pose(moving, reference, mask, threads)),
             )
-            matrix = first_accepted(attempts, moving, reference, mask)
+            try:
+                matrix = first_accepted(attempts, moving, reference, mask)
+            except TransformError as err:
+                refuse(cwd, [str(err)])
         write_itk(matrix, cwd / "transform.txt")
         self._results.update(transform=str(cwd / "transform.txt"), identity_kept=kept)
         return runtime

@@ -22,7 +22,7 @@ from scipy import ndimage
 
 from colapipe.anatomy.images import same_grid
 from colapipe.anatomy.itk import LPS, from_itk, itk_threads, to_itk
-from colapipe.errors import ParticipantError
+from colapipe.errors import ParticipantError, TransformError
 
 IDENTITY_TOLERANCE_MM = 0.5
 """Scans on one grid keep the identity if the optimum moves the brain by less than this on average.
@@ -109,7 +109,7 @@ def register_rigid(
 
     Raises
     ------
-    ParticipantError
+    TransformError
         If the images have no structure in common.
     """
     with itk_threads(threads):
@@ -213,7 +213,7 @@ def _search(scene: _Scene, *, wide: bool = False) -> np.ndarray:
             except _NoOverlapError:
                 continue
         if not descended:
-            raise ParticipantError(
+            raise TransformError(
                 "two scans of this participant could not be registered: they have no structure "
                 "in common. Check that both show the whole brain, and that both belong together."
             )

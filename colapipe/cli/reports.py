@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from colapipe.bids.dataset import ensure_outside
@@ -11,7 +12,7 @@ from colapipe.bids.outputs import session_folders
 from colapipe.bids.reader import DESCRIPTION
 from colapipe.cli.screen import Screen
 from colapipe.config import Settings
-from colapipe.errors import DatasetError, LockedError, ParticipantError
+from colapipe.errors import DatasetError, LockedError, ParticipantError, ScanWarning
 from colapipe.finished import keeping_notes
 from colapipe.locks import lock_participants
 from colapipe.plan import select_labels
@@ -77,7 +78,12 @@ def rewrite_reports(settings: Settings) -> int:
     return ParticipantError.exit_code if failed else LockedError.exit_code if locked else 0
 
 
-def measure_again(settings: Settings, participant: str, sessions: Collection[str | None]) -> None:
+def measure_again(
+    settings: Settings,
+    participant: str,
+    sessions: Collection[str | None],
+    kept: Mapping[Path, Sequence[ScanWarning]] | None = None,
+) -> None:
     """Write the quality tables of some sessions anew, from what is there.
 
     Tables of grids on which nothing is left are deleted.
@@ -90,7 +96,7 @@ def measure_again(settings: Settings, participant: str, sessions: Collection[str
     from colapipe.quality.table import write_session_quality
 
     for session in sessions:
-        tables = write_session_quality(settings.out_dir, participant, session)
+        tables = write_session_quality(settings.out_dir, participant, session, kept=kept)
         folder = session_folders(settings.out_dir, participant).get(session)
         old = [] if folder is None else outputs_in(folder)
         remove(o for o in old if o.kind == MEASURED and o.main not in tables)

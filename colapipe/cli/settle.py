@@ -17,6 +17,7 @@ from colapipe.errors import ColapipeError
 from colapipe.failures import Failure, participant_of
 from colapipe.locks import lock_participants
 from colapipe.plan import SessionPlan
+from colapipe.quality.table import kept_warnings
 from colapipe.superseded import (
     MEASURED,
     Output,
@@ -84,11 +85,13 @@ class Settling:
                     f"sub-{participant}: removed what an earlier run made and this one does not: "
                     f"{removed.words}"
                 )
+            tables = list(self._tables(participant, superseded.sessions))
+            kept = {table.main: kept_warnings(table.main) for table in tables}
             # The tables first: a run that ends here must not leave them as if they were right.
-            remove(self._tables(participant, superseded.sessions))
+            remove(tables)
             for path in [*replaced, *remove(superseded.outputs)]:
                 self._screen.say(f"removed: {path}", log_only=True)
-            measure_again(self._settings, participant, superseded.sessions)
+            measure_again(self._settings, participant, superseded.sessions, kept)
             # A session that failed has a page that says so.
             if superseded.outputs and not any(plan.errors for plan in plans):
                 report_again(self._settings, participant, self._describe(plans))

@@ -40,6 +40,7 @@ def write_session_quality(
     session: str | None,
     spaces: Collection[str] | None = None,
     given: Sequence[ScanWarning] | None = None,
+    kept: Mapping[Path, Sequence[ScanWarning]] | None = None,
 ) -> list[Path]:
     """Measure what a run has left of one session, and write a table for each reference grid.
 
@@ -58,6 +59,8 @@ def write_session_quality(
         Reference contrasts; all that have files without it.
     given : sequence of ScanWarning, optional
         What was found before anything was measured; without it what an earlier table kept.
+    kept : mapping, optional
+        What earlier tables kept, by their paths, where these are gone by now: see `kept_warnings`.
 
     Returns
     -------
@@ -74,7 +77,7 @@ def write_session_quality(
     written = []
     for space in files.spaces if spaces is None else spaces:
         path = quality_table(out_dir, participant, session, space)
-        known = _kept(path) if given is None else given
+        known = given if given is not None else (kept or {}).get(path) or kept_warnings(path)
         measured = measure_grid(files, space)
         lights, problems = selfcheck_rows(files, space)
         if problems:
@@ -89,8 +92,8 @@ def write_session_quality(
     return written
 
 
-def _kept(path: Path) -> list[ScanWarning]:
-    """Return what the table of an earlier run was given."""
+def kept_warnings(path: Path) -> list[ScanWarning]:
+    """Return what the table of an earlier run was given before anything was measured."""
     kept = read_json(path.with_suffix(".json")).get(GIVEN)
     entries = kept if isinstance(kept, list) else []
     return [
