@@ -29,7 +29,7 @@ STAGES = (
     (r"synth_\w+_wf\.paste_back$", "Back to the grid"),
     (r"(?:synth_\w+_wf\.score|scores_in_\w+)$", "Scores"),
     (r"(?:save_)?selfcheck_\w+$", "Self-check"),
-    (r"(?:measured_in_\w+|save_quality_in_\w+)$", "Quality numbers"),
+    (r"(?:files_in_\w+|written_in_\w+|save_quality_in_\w+)$", "Quality numbers"),
     (r"save_\w+$", "Files"),
     (r"sub_1_(?:outputs|report)$", "Report"),
 )
@@ -40,6 +40,7 @@ WORDS = {
     "correct_bias": "bias field",
     "tissue_builtin": "tissue classes",
     "register_builtin": "rigid registration",
+    "check_transform": "check of the transform",
     "to_reference": "resampling",
     "tissue": "to the reference grid",
     "label": "labels",
@@ -50,7 +51,7 @@ WORDS = {
     "score": "PSNR, SSIM, MAE, NMSE",
     "selfcheck_sources": "each source from the others",
     "selfcheck_judge": "comparison, light",
-    "measured": "fit, volumes, uncertainty",
+    "save_quality": "fit, volumes, uncertainty, warnings",
     "report": "figures, page",
     "save_tissue": "NIfTI, JSON, TSV",
 }
