@@ -174,7 +174,10 @@ def choose_reference(available: Collection[str], target: str | None = None) -> s
 
 
 def choose_targets(
-    available: Collection[str], elsewhere: Collection[str], request: Request
+    available: Collection[str],
+    elsewhere: Collection[str],
+    request: Request,
+    unprepared: Collection[str] = (),
 ) -> tuple[list[Target], list[str], list[str]]:
     """Decide which contrasts to synthesise for one session.
 
@@ -185,6 +188,8 @@ def choose_targets(
     elsewhere : collection of str
         Contrasts that other participants of the dataset have.
     request : Request
+    unprepared : collection of str, optional
+        Contrasts that were acquired, but cannot be used: they are not preprocessed yet.
 
     Returns
     -------
@@ -205,6 +210,11 @@ def choose_targets(
             notes.append(
                 f"{contrast} is not synthesised: it exists (--evaluate synthesises and scores it)"
             )
+        elif contrast in unprepared:
+            notes.append(
+                f"{contrast} is not synthesised: it exists, but is not among the preprocessed "
+                "files. Run without --synth-only to use it."
+            )
         elif len(sources) < request.min_sources:
             message = (
                 f"{contrast} cannot be synthesised: the model needs at least "
@@ -215,8 +225,8 @@ def choose_targets(
         else:
             targets.append(Target(contrast, sources, has_truth=exists))
     if request.automatic and not request.evaluate and not targets:
-        missing = [c for c in in_order(elsewhere) if c not in available]
-        how = _on_request(available, elsewhere, allowed, request)
+        missing = [c for c in in_order(elsewhere) if c not in {*available, *unprepared}]
+        how = _on_request({*available, *unprepared}, elsewhere, allowed, request)
         if not missing:
             notes.append(
                 "nothing to synthesise: no contrast that other participants have is missing"
@@ -521,7 +531,7 @@ def _plan_from_derivatives(settings: Settings, request: Request, roots: Roots) -
     from colapipe.bids.derivatives import find_derivatives
     from colapipe.bids.reader import open_dataset, participants_in, sessions_in
 
-    open_dataset(settings.bids_dir, need_participants=False)
+    dataset = open_dataset(settings.bids_dir, need_participants=False)
     # A name of "" makes URIs that point into the output dataset itself.
     roots = roots or [("", settings.out_dir)]
     known = sorted({p for _, root in roots for p in participants_in(root)})
@@ -534,13 +544,25 @@ def _plan_from_derivatives(settings: Settings, request: Request, roots: Roots) -
         key: {c for prepared in files.prepared().values() for c in prepared.images}
         for key, files in found.items()
     }
+    # Who lacks nothing is not preprocessed; that others lack it is known from the scans.
+    acquired = {
+        (p, s): scans
+        for p in participants_in(settings.bids_dir)
+        for s, scans in dataset.listing(p).contrasts().items()
+    }
+    everybody = [*contrasts.items(), *acquired.items()]
     for participant in participants:
-        elsewhere = set().union(*(c for (p, _), c in contrasts.items() if p != participant))
+        elsewhere = set().union(*(c for (p, _), c in everybody if p != participant))
         for session in _or_none(sessions[participant]):
             if not _wanted(session, settings):
                 continue
             plan = plan_prepared_session(
-                participant, session, found[participant, session], elsewhere, request
+                participant,
+                session,
+                found[participant, session],
+                elsewhere,
+                request,
+                acquired.get((participant, session), ()),
             )
             plans.append(plan)
     return plans
@@ -640,8 +662,12 @@ def plan_prepared_session(
     found: Found,
     elsewhere: Collection[str],
     request: Request,
+    acquired: Collection[str] = (),
 ) -> SessionPlan:
-    """Plan one session from what an earlier run has preprocessed (``--synth-only``)."""
+    """Plan one session from what an earlier run has preprocessed (``--synth-only``).
+
+    `acquired` are the contrasts of its scans, preprocessed or not, as far as the dataset is here.
+    """
     plan = SessionPlan(participant, session, derivatives=found, notes=found.notes)
     prepared = found.prepared()
     available = {contrast for files in prepared.values() for contrast in files.images}
@@ -655,7 +681,8 @@ def plan_prepared_session(
                 "--preproc-only. Make that run first, or point --derivatives at its output.",
             ),
         )
-    targets, notes, errors = choose_targets(available, elsewhere, request)
+    unprepared = {contrast for contrast in acquired if contrast not in available}
+    targets, notes, errors = choose_targets(available, elsewhere, request, unprepared)
     spaces = []
     for space in plan_spaces(available, targets, request.sources) if targets else ():
         files = prepared.get(space.reference)

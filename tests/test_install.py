@@ -97,7 +97,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (site / "others.pth").write_text("".join(f"{path}\n" for path in others))
     script = folder / "bin" / "colapipe"
     script.write_text(
-        f"#!{python}\nimport sys\nfrom colapipe.cli.app import main\nsys.exit(main())\n"
+        f"#!{python}\nimport sys\nfrom colapipe.cli.app import main\n"
+        "if __name__ == '__main__':\n    sys.exit(main())\n"
     )
     script.chmod(0o755)
     return script

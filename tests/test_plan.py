@@ -114,6 +114,13 @@ def test_sources_that_the_model_does_not_know_are_not_given_to_it():
     assert targets == [Target("T2w", ("T1w",))]
 
 
+def test_a_scan_that_is_not_preprocessed_is_neither_made_up_nor_called_missing():
+    for request in (Request(), Request(targets=("T2w",))):
+        targets, notes, errors = choose_targets({"T1w"}, {"T2w"}, request, {"T2w"})
+        assert (targets, errors) == ([], [])
+        assert "T2w is not synthesised: it exists" in notes[0]
+
+
 def test_evaluating_every_contrast_uses_one_grid_for_each_reference():
     request = Request(evaluate=True)
     targets, _, _ = choose_targets({"T1w", "T2w", "FLAIR"}, set(), request)

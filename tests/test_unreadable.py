@@ -172,9 +172,11 @@ def test_prepared_files_that_cannot_be_read_are_not_called_missing(raw, tmp_path
     assert "Too many levels of symbolic links" in plans["sub-01"].errors[0]
 
 
-@pytest.mark.parametrize("spoil", [loop, write])
-@pytest.mark.parametrize("place", ["sub-01", "sub-01/ses-A", "sub-01/anat"])
-def test_outputs_that_cannot_be_read_are_a_problem_of_the_group(spoil, place, tmp_path) -> None:
+@pytest.mark.parametrize(
+    ("place", "spoil"),
+    [("sub-01", loop), ("sub-01/ses-A", loop), ("sub-01/anat", loop), ("sub-01/anat", write)],
+)
+def test_outputs_that_cannot_be_read_are_a_problem_of_the_group(place, spoil, tmp_path) -> None:
     (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
     spoil(tmp_path / place)
     problems = gather(tmp_path, {}).problems

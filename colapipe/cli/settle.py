@@ -17,7 +17,6 @@ from colapipe.errors import ColapipeError
 from colapipe.failures import Failure, participant_of
 from colapipe.locks import lock_participants
 from colapipe.plan import SessionPlan
-from colapipe.quality.table import kept_warnings
 from colapipe.superseded import (
     MEASURED,
     Output,
@@ -75,6 +74,8 @@ class Settling:
         list of Failure
             What could not be removed or written.
         """
+        from colapipe.quality.table import kept_warnings
+
         participant = plans[0].participant
         try:
             superseded = find_superseded(self._settings, plans, written)

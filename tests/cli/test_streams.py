@@ -155,4 +155,4 @@ def test_a_name_that_no_encoding_knows_is_no_traceback(tmp_path):
         capture_output=True,
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
     )
-    assert done.returncode == 65 and b"Traceback" not in done.stderr
+    assert done.returncode == 2 and b"Traceback" not in done.stderr

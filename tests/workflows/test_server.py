@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import subprocess
 import sys
@@ -123,12 +124,14 @@ def choose() -> None:
     sockets.choose_socket_folder.__wrapped__()
 
 
-def test_sockets_go_where_the_system_lets_them_be(chosen, tmp_path, monkeypatch) -> None:
-    refusing, other = tmp_path / "fuse", tmp_path / "other"
+def test_sockets_go_where_the_system_lets_them_be(chosen, tmp_path, monkeypatch, request) -> None:
+    refusing = tmp_path / "fuse"
     refusing.mkdir()
-    other.mkdir()
+    # The folders of pytest may have names that are too long for sockets.
+    other = tempfile.mkdtemp(dir="/tmp")
+    request.addfinalizer(lambda: shutil.rmtree(other))
     monkeypatch.setattr(tempfile, "tempdir", str(refusing))
-    monkeypatch.setattr(sockets, "PLACES", (str(other),))
+    monkeypatch.setattr(sockets, "PLACES", (other,))
     bind = socket.socket.bind
 
     class Refusing(socket.socket):
@@ -139,7 +142,7 @@ def test_sockets_go_where_the_system_lets_them_be(chosen, tmp_path, monkeypatch)
 
     monkeypatch.setattr(sockets.socket, "socket", Refusing)
     choose()
-    assert chosen == [str(other)]
+    assert chosen == [other]
     assert tempfile.gettempdir() == str(refusing)
 
 
