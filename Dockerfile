@@ -111,4 +111,4 @@ LABEL org.opencontainers.image.title="colapipe" \
       org.opencontainers.image.revision="$REVISION" \
       org.opencontainers.image.source="$SOURCE" \
       org.opencontainers.image.licenses="Apache-2.0 AND LicenseRef-colapipe-weights${FSL:+ AND LicenseRef-FSL}" \
-      colapipe.fsl="${FSL:+FSL is in this image: non-commercial use only, do not hand it on. /opt/fsl/NOTICE}"
+      colapipe.run.fsl="${FSL:+FSL is in this image: non-commercial use only, do not hand it on. /opt/fsl/NOTICE}"

@@ -36,8 +36,8 @@ from colapipe.anatomy.brainmask import support_mask
 from colapipe.anatomy.images import load_scan, save_image
 from colapipe.anatomy.maps import apply_mask, load_array, load_mask
 from colapipe.anatomy.transforms import read_itk
-from colapipe.fsl import find_fsl
 from colapipe.interfaces import builtin, fsl
+from colapipe.run.fsl import find_fsl
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE, MOVING = "T1w", ("T2w", "FLAIR")

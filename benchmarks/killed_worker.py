@@ -57,7 +57,7 @@ def run_case(executor: str, how: int, folder: Path) -> dict[str, Any]:
     from nipype.interfaces.utility import Function
     from nipype.pipeline.engine import Node, Workflow
 
-    from colapipe.resources import Resources
+    from colapipe.run.resources import Resources
     from colapipe.workflows.execution import configure_nipype, execute, local_executor
 
     configure_nipype(folder, folder / "log.txt", stop_on_first_crash=False)

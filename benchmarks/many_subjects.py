@@ -23,14 +23,15 @@ from pathlib import Path
 
 os.environ.setdefault("NIPYPE_NO_ET", "1")
 
-from colapipe.cli.portions import PORTION, by_participant
 from colapipe.cli.run import choose_engine, make_request, plan_resources
 from colapipe.config import Settings
-from colapipe.finished import FinishedParticipants
-from colapipe.model_info import read_model
 from colapipe.phantom import simulate_dataset
-from colapipe.plan import SessionPlan, plan_run
-from colapipe.workdir import work_folder
+from colapipe.plan.participants import plan_run
+from colapipe.plan.sessions import SessionPlan
+from colapipe.run.finished import FinishedParticipants
+from colapipe.run.model import read_model
+from colapipe.run.portions import PORTION, by_participant
+from colapipe.run.workdir import work_folder
 
 OPTIONS = ("--engine", "builtin", "--skip-bids-validation")
 COLUMNS = (

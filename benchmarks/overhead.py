@@ -22,10 +22,10 @@ import networkx as nx
 from colapipe.cli.parser import parse_settings
 from colapipe.cli.run import choose_engine, make_request, plan_resources
 from colapipe.config import Settings
-from colapipe.model_info import read_model
-from colapipe.plan import plan_run
-from colapipe.usage import TABLE, NodeUsage, read_usage
-from colapipe.workdir import work_folder
+from colapipe.plan.participants import plan_run
+from colapipe.run.model import read_model
+from colapipe.run.usage import TABLE, NodeUsage, read_usage
+from colapipe.run.workdir import work_folder
 
 GOAL = 1.15
 

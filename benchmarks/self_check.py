@@ -28,7 +28,6 @@ from scipy import ndimage, stats
 from scipy.spatial.transform import Rotation
 
 from colapipe.coladiff.model import CoLaDiff
-from colapipe.evaluation import metrics
 from colapipe.evaluation.self_check import (
     Brain,
     exchange_names,
@@ -36,6 +35,7 @@ from colapipe.evaluation.self_check import (
     read_brain,
     read_checks,
 )
+from colapipe.quality import metrics
 from colapipe.quality.lights import Found, Limits, fit_limits, join, judge
 from colapipe.quality.pose import middle_plane
 from colapipe.quality.selfcheck import Measures, Pair, measure_session

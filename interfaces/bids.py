@@ -235,7 +235,7 @@ class SaveScores(_Save):
     input_spec = _SaveScoresInput
 
     def _run_interface(self, runtime: Any) -> Any:
-        from colapipe.evaluation.scores import describe_columns, write_scores_tsv
+        from colapipe.quality.scores import describe_columns, write_scores_tsv
 
         given = self.inputs
         rows = [

@@ -9,7 +9,7 @@ from typing import Any
 from nipype.interfaces.base import CommandLine
 
 from colapipe.errors import ParticipantError
-from colapipe.failures import describe_exit
+from colapipe.run.failures import describe_exit
 
 
 def python_command(module: str, *words: str) -> str:

@@ -41,7 +41,7 @@ class Score(SimpleInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         from colapipe.anatomy.maps import load_array
-        from colapipe.evaluation.scores import score_synthesis
+        from colapipe.quality.scores import score_synthesis
 
         given = self.inputs
         rows = score_synthesis(

@@ -23,9 +23,9 @@ from nipype.interfaces.base import (
 from nipype.interfaces.fsl.preprocess import FLIRTInputSpec
 
 from colapipe.errors import MissingToolError, ParticipantError, TransformError
-from colapipe.failures import describe_exit
-from colapipe.fsl import find_fsl
 from colapipe.interfaces.anatomy import refuse
+from colapipe.run.failures import describe_exit
+from colapipe.run.fsl import find_fsl
 
 # FLIRT starts from the headers and searches around them: all that a head turns between two scans.
 # Its own default, 90 degrees, takes 1.4 to 1.5 times as long and ends within 0.04 mm of it.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import configparser
 import os
 
-from colapipe.surroundings import in_folder
+from colapipe.run.surroundings import in_folder
 
 _EMPTY = "/proc/self/fdinfo/nipype"
 """A folder that does not exist and that nobody can make."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from nipype.interfaces.base import SimpleInterface
 
-from colapipe.fingerprints import fingerprint, is_same
+from colapipe.run.fingerprints import fingerprint, is_same
 
 _WRITTEN = "written.json"
 _OF_NODE = "_inputs.pklz"  # Nipype's; an interface that is called by itself has no folder.

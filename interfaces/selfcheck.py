@@ -73,7 +73,7 @@ class LeaveOut(Synthesise):
 
 
 class _JudgeBase(BaseInterfaceInputSpec):
-    checks = traits.List(traits.Dict(), mandatory=True, desc="of colapipe.quality.planned")
+    checks = traits.List(traits.Dict(), mandatory=True, desc="of colapipe.plan.checks")
     mask_file = File(exists=True, mandatory=True, desc="of the reference, on the model grid")
     second_mask = File(exists=True, desc="for the reference itself")
     reference = traits.Str(mandatory=True)
@@ -106,9 +106,9 @@ class Judge(SimpleInterface):
     output_spec = _JudgeOutput
 
     def _run_interface(self, runtime: Any) -> Any:
-        from colapipe.model_info import read_model
         from colapipe.quality.selfcheck_table import check_session
         from colapipe.quality.stored import read_quality
+        from colapipe.run.model import read_model
 
         pairs, problems = _one_by_one(self.inputs.checks, self._problem, self._pair)
         try:

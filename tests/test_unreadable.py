@@ -16,7 +16,9 @@ from colapipe.bids.derivatives import find_derivatives
 from colapipe.bids.reader import open_dataset
 from colapipe.config import Settings
 from colapipe.errors import DatasetError
-from colapipe.plan import Request, SessionPlan, plan_run
+from colapipe.plan.participants import plan_run
+from colapipe.plan.sessions import SessionPlan
+from colapipe.plan.targets import Request
 from colapipe.quality.gather import gather
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from nipype.pipeline.engine import Node, Workflow
 
 from colapipe.interfaces.anatomy import LabelTissue, LesionToReference, TissueToReference
-from colapipe.plan import SessionPlan, Space
+from colapipe.plan.sessions import SessionPlan
+from colapipe.plan.targets import Space
 from colapipe.workflows import outputs
 from colapipe.workflows.anatomical import alignment_name, init_alignment_wf
 from colapipe.workflows.files import Source, SpaceFiles, feed

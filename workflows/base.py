@@ -9,9 +9,9 @@ from pathlib import Path
 from nipype.interfaces.utility import Merge
 from nipype.pipeline.engine import Node, Workflow
 
-from colapipe.failures import node_name
 from colapipe.interfaces.report import WriteReport
-from colapipe.plan import SessionPlan
+from colapipe.plan.sessions import SessionPlan
+from colapipe.run.failures import node_name
 from colapipe.workflows.alignment import add_alignment
 from colapipe.workflows.files import prepared_files
 from colapipe.workflows.memory import million_voxels, nodes_of, plan_memory

@@ -12,8 +12,8 @@ from nipype.interfaces.base import isdefined
 from nipype.pipeline.engine import Node, Workflow
 from nipype.pipeline.engine.utils import generate_expanded_graph, merge_dict, topological_sort
 
-from colapipe.failures import participant_of
 from colapipe.interfaces.published import Published, is_intact, with_sidecars
+from colapipe.run.failures import participant_of
 
 OPTIONAL = ("std",)
 """Outputs that a node need not have: one sample has no standard deviation."""

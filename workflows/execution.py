@@ -13,8 +13,8 @@ from nipype import config
 from nipype.pipeline.engine import Workflow
 
 from colapipe.errors import ColapipeError, ReadWriteError
-from colapipe.failures import Failure
-from colapipe.resources import Resources
+from colapipe.run.failures import Failure
+from colapipe.run.resources import Resources
 from colapipe.workflows.plugins.multiproc import LocalPlugin
 from colapipe.workflows.plugins.worker import send_to_log
 

@@ -9,7 +9,8 @@ from typing import Any
 from nipype.pipeline.engine import Workflow
 
 from colapipe.contrasts import TISSUES
-from colapipe.plan import SessionPlan, Space
+from colapipe.plan.sessions import SessionPlan
+from colapipe.plan.targets import Space
 
 Source = tuple[Any, str] | Path
 """A node or workflow with the name of its output, or a path."""

@@ -10,7 +10,7 @@ from nipype.pipeline.engine import Node, Workflow
 
 from colapipe.anatomy.images import check_header
 from colapipe.errors import InputFileError
-from colapipe.plan import SessionPlan
+from colapipe.plan.sessions import SessionPlan
 
 MARGIN = 1.25
 """By how much the plan exceeds what was measured."""

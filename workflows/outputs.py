@@ -16,7 +16,7 @@ from colapipe.interfaces.bids import (
     SaveSynthesis,
     SaveTissue,
 )
-from colapipe.plan import Space, Target
+from colapipe.plan.targets import Space, Target
 from colapipe.workflows.files import Source, feed
 from colapipe.workflows.provenance import conditions, raw_uri, spatial_reference
 from colapipe.workflows.session import Session

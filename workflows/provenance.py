@@ -6,7 +6,7 @@ from typing import Any
 
 from colapipe.bids.names import bids_uri, derivative_path
 from colapipe.contrasts import TISSUES
-from colapipe.plan import Target
+from colapipe.plan.targets import Target
 from colapipe.workflows.session import Session
 
 

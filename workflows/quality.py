@@ -28,9 +28,7 @@ def save_quality(session: Session, reference: str, saved: Sequence[Node]) -> Non
         name=f"save_quality_in_{reference}",
     )
     for output, name in (("out_files", "files"), ("written", "written")):
-        merge = Node(
-            Merge(len(saved)), name=f"{name}_in_{reference}", run_without_submitting=True
-        )
+        merge = Node(Merge(len(saved)), name=f"{name}_in_{reference}", run_without_submitting=True)
         for number, saving in enumerate(saved, start=1):
             session.workflow.connect(saving, output, merge, f"in{number}")
         session.workflow.connect(merge, "out", node, name)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from colapipe.config import Settings
-from colapipe.model_info import ModelInfo
+from colapipe.run.model import ModelInfo
 from colapipe.workflows.engines import Engine
 
 

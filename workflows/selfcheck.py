@@ -9,8 +9,8 @@ from nipype.pipeline.engine import Node, Workflow
 
 from colapipe.interfaces.selfcheck import Judge, LeaveOut, SpreadSlices
 from colapipe.interfaces.slices import Crop
-from colapipe.plan import Space
-from colapipe.quality.planned import Check, choose_space, plan_checks
+from colapipe.plan.checks import Check, choose_space, plan_checks
+from colapipe.plan.targets import Space
 from colapipe.quality.selfcheck import SAMPLES, STEPS
 from colapipe.workflows import outputs
 from colapipe.workflows.files import SpaceFiles, feed

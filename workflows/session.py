@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from nipype.pipeline.engine import Node, Workflow
 
-from colapipe.failures import node_name
-from colapipe.plan import SessionPlan
+from colapipe.plan.sessions import SessionPlan
+from colapipe.run.failures import node_name
 from colapipe.workflows.run import Run
 
 

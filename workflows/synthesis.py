@@ -8,7 +8,7 @@ from nipype.pipeline.engine import Node, Workflow
 from colapipe.interfaces.evaluation import Score
 from colapipe.interfaces.slices import PasteBack
 from colapipe.interfaces.synthesis import Synthesise
-from colapipe.plan import Target
+from colapipe.plan.targets import Target
 from colapipe.workflows.run import Run
 
 SLOPPY_STEPS = 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nipype.pipeline.engine import Workflow
 
-from colapipe.plan import Space, Target
+from colapipe.plan.targets import Space, Target
 from colapipe.workflows import outputs
 from colapipe.workflows.files import SpaceFiles, feed
 from colapipe.workflows.session import Session

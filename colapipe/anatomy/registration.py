@@ -192,9 +192,7 @@ def _search(scene: _Scene, *, wide: bool = False) -> np.ndarray:
 
     turns = [
         _turn(np.radians(angles), scene.centre)
-        for angles in itertools.product(
-            _WIDE_TURNS_DEGREES if wide else _TURNS_DEGREES, repeat=3
-        )
+        for angles in itertools.product(_WIDE_TURNS_DEGREES if wide else _TURNS_DEGREES, repeat=3)
     ]
     small = _SMALL_SHIFT_MM * np.vstack([np.zeros(3), np.eye(3), -np.eye(3)])
     poses = [

@@ -21,9 +21,7 @@ from colapipe.bids.unread import (
 if TYPE_CHECKING:
     from colapipe.bids.ignore import BidsIgnore
 
-_NOT_PARTICIPANTS = words_of(
-    "code derivatives log logs phenotype rawdata sourcedata stimuli work"
-)
+_NOT_PARTICIPANTS = words_of("code derivatives log logs phenotype rawdata sourcedata stimuli work")
 
 
 def left_out(root: Path, ignore: BidsIgnore | None = None) -> list[str]:

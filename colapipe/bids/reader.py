@@ -283,7 +283,7 @@ def _refuse_derivatives(root: Path, description: Mapping[str, Any]) -> None:
         f"{', made by ' + ', '.join(names) if names else ''}; expected a raw dataset, with scans "
         "as they were acquired. Give the raw dataset that it was made from. What was made from it "
         "before can be given with --derivatives, and what colapipe prepared is taken up with "
-        '--synth-only. If these are acquired scans all the same, defaced for example, write '
+        "--synth-only. If these are acquired scans all the same, defaced for example, write "
         '"DatasetType": "raw" into that file.'
     )
 
@@ -387,8 +387,6 @@ def _entries(folder: Path) -> list[tuple[str, bool]]:
             "a folder that you may read",
             "Repair it or its rights, or leave this one out.",
         ) from err
-
-
 
 
 def choose_scan(scans: Sequence[Scan]) -> tuple[Scan, str | None]:

@@ -319,8 +319,7 @@ class _Search:
             if other:
                 reasons.append(other)
         never_the_scan = parsed is not None and (
-            parsed.get("desc") in SYNTHETIC_DESCRIPTIONS
-            or parsed.get("part") not in (None, "mag")
+            parsed.get("desc") in SYNTHETIC_DESCRIPTIONS or parsed.get("part") not in (None, "mag")
         )
         return Unread(
             session,

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from colapipe.bids.outputs import read_json
-from colapipe.failures import Failure, participant_of
-from colapipe.plan import SessionPlan
-from colapipe.replan import RefusedTransform
+from colapipe.plan.again import RefusedTransform
+from colapipe.plan.sessions import SessionPlan
+from colapipe.run.failures import Failure, participant_of
 
 VERDICT = "verdict.json"
 """What a node leaves in its folder when it refuses a transform."""

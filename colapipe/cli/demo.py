@@ -12,8 +12,8 @@ from colapipe.cli.streams import Output, run_with_streams
 from colapipe.contrasts import CONTRASTS
 from colapipe.errors import ColapipeError, ReadWriteError, UsageError
 from colapipe.phantom.defaults import CONTRASTS_TAKEN, PROGRAM, RESOLUTION, SUBJECTS, TRUTH
+from colapipe.run.surroundings import settle
 from colapipe.suggest import did_you_mean
-from colapipe.surroundings import settle
 
 _EPILOG = f"""\
 Who lacks what, unless --missing says otherwise: of every three participants the second has no T2w

@@ -15,7 +15,7 @@ from colapipe.cli.model_evaluate import add_evaluate
 from colapipe.cli.streams import Output, run_with_streams
 from colapipe.contrasts import CONTRASTS
 from colapipe.errors import ColapipeError, ReadWriteError
-from colapipe.surroundings import settle
+from colapipe.run.surroundings import settle
 
 OUT_OF_MEMORY = 1
 BUG = 70

@@ -100,8 +100,8 @@ def calibrate(options: argparse.Namespace, report: Callable[[str], None]) -> Non
     from colapipe.evaluation.compare import conditions_of
     from colapipe.evaluation.self_check import calibrate_quality, false_alarms
     from colapipe.evaluation.tables import long_tsv
-    from colapipe.model_info import read_description
     from colapipe.quality.selfcheck import SLICES
+    from colapipe.run.model import read_description
     from colapipe.training.cache import cache_split
     from colapipe.training.split import read_split
     from colapipe.training.store import SliceStore

@@ -189,7 +189,7 @@ def write_tables(
 
     from colapipe.bids.sidecars import write_text
     from colapipe.evaluation import tables
-    from colapipe.evaluation.scores import describe_columns, write_scores_tsv
+    from colapipe.quality.scores import describe_columns, write_scores_tsv
 
     main = tables.metric_tables(scores, "psnr")
     like_paper = {
@@ -285,7 +285,7 @@ def _of_files(
     """Return what is to be run: each model with each number of steps, if it has any."""
     from colapipe.coladiff.checkpoint import BASELINES, KIND
     from colapipe.evaluation.compare import Candidate
-    from colapipe.model_info import read_description
+    from colapipe.run.model import read_description
     from colapipe.training.split import shipped_splits
 
     # A split that this package knows will do as well, if it taught nobody who is scored here.

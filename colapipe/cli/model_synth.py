@@ -190,7 +190,7 @@ def run_request(request: Request) -> None:
     """
     started = time.monotonic()
     from colapipe.cli.process import ready_for_networks
-    from colapipe.resources import peak_memory_bytes
+    from colapipe.run.resources import peak_memory_bytes
 
     ready_for_networks()
     import nibabel as nib

@@ -20,7 +20,7 @@ from colapipe.coladiff.sampling import SAMPLER_NAMES
 from colapipe.config import CLEANINGS, ENGINES, LEVELS, PATHS, SWITCH, Settings
 from colapipe.contrasts import CONTRASTS
 from colapipe.errors import UsageError
-from colapipe.surroundings import settle
+from colapipe.run.surroundings import settle
 
 _EPILOG = """\
 examples:
@@ -55,7 +55,7 @@ class _Version(argparse.Action):
 
 def version_text() -> str:
     """Return the version, with name and hash of the bundled weights."""
-    from colapipe.model_info import read_model
+    from colapipe.run.model import read_model
 
     try:
         model = read_model(None)
@@ -404,7 +404,7 @@ def _checked(given: dict[str, Any]) -> Settings:
 
 
 def _memory(text: str) -> float:
-    from colapipe.resources import parse_memory
+    from colapipe.run.resources import parse_memory
 
     try:
         return parse_memory(text)

@@ -13,9 +13,9 @@ from colapipe.coladiff.filekind import describe_file
 from colapipe.coladiff.sampling import check_sampling
 from colapipe.config import Settings
 from colapipe.errors import MissingToolError, OutputError, UsageError
-from colapipe.model_info import ModelInfo
-from colapipe.plan import SessionPlan
-from colapipe.resources import Resources, available_cpus, available_memory_gb
+from colapipe.plan.sessions import SessionPlan
+from colapipe.run.model import ModelInfo
+from colapipe.run.resources import Resources, available_cpus, available_memory_gb
 
 _FILTER_EXAMPLE = '{"T1w": {"acquisition": "mprage"}}'
 

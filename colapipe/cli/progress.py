@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from colapipe.failures import participant_of
+from colapipe.run.failures import participant_of
 
 SECONDS_BETWEEN_LINES = 60.0
 

@@ -13,10 +13,10 @@ from colapipe.bids.reader import DESCRIPTION
 from colapipe.cli.screen import Screen
 from colapipe.config import Settings
 from colapipe.errors import DatasetError, LockedError, ParticipantError, ScanWarning
-from colapipe.finished import keeping_notes
-from colapipe.locks import lock_participants
-from colapipe.plan import select_labels
-from colapipe.superseded import MEASURED, outputs_in, remove
+from colapipe.plan.participants import select_labels
+from colapipe.run.finished import keeping_notes
+from colapipe.run.locks import lock_participants
+from colapipe.run.superseded import MEASURED, outputs_in, remove
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -60,9 +60,7 @@ def rewrite_reports(settings: Settings) -> int:
             if held:
                 try:
                     with keeping_notes(out_dir, participant):
-                        measure_again(
-                            settings, participant, session_folders(out_dir, participant)
-                        )
+                        measure_again(settings, participant, session_folders(out_dir, participant))
                         report_again(settings, participant, read_record(out_dir, participant))
                 except OSError as err:
                     if err.errno in DISK_FULL:

@@ -25,28 +25,30 @@ from colapipe.bids.dataset import validate, write_dataset_description
 from colapipe.bids.derivatives import parse_derivatives
 from colapipe.cli import preflight
 from colapipe.cli.attempts import Attempt, Executed, Refusals, carry_out, read_refusals
-from colapipe.cli.portions import (
+from colapipe.cli.screen import Screen
+from colapipe.cli.settle import Settling, left_behind, name_strangers, why_withheld
+from colapipe.cli.space import check_writable
+from colapipe.config import Settings
+from colapipe.errors import DatasetError, LockedError, MissingToolError, OutputError, UsageError
+from colapipe.plan.again import RefusedTransform, plan_again
+from colapipe.plan.participants import plan_run
+from colapipe.plan.sessions import SessionPlan
+from colapipe.plan.targets import Request
+from colapipe.report.methods import methods
+from colapipe.run.failures import Failure, last_words, participant_of
+from colapipe.run.finished import FinishedParticipants, Task
+from colapipe.run.model import ModelInfo, read_model
+from colapipe.run.portions import (
     Outcome,
     by_participant,
     find_unfinished,
     plans_to_report,
     run_in_portions,
 )
-from colapipe.cli.screen import Screen
-from colapipe.cli.settle import Settling, left_behind, name_strangers, why_withheld
-from colapipe.cli.space import check_writable
-from colapipe.config import Settings
-from colapipe.errors import DatasetError, LockedError, MissingToolError, OutputError, UsageError
-from colapipe.failures import Failure, last_words, participant_of
-from colapipe.finished import FinishedParticipants, Task
-from colapipe.model_info import ModelInfo, read_model
-from colapipe.plan import Request, SessionPlan, plan_run
-from colapipe.replan import RefusedTransform, plan_again
-from colapipe.report.methods import methods
-from colapipe.resources import Resources, available_cpus, available_memory_gb, visible_gpus
-from colapipe.superseded import announce
-from colapipe.usage import TABLE, read_usage
-from colapipe.workdir import participant_folders, provide_temporary_folder, work_folder
+from colapipe.run.resources import Resources, available_cpus, available_memory_gb, visible_gpus
+from colapipe.run.superseded import announce
+from colapipe.run.usage import TABLE, read_usage
+from colapipe.run.workdir import participant_folders, provide_temporary_folder, work_folder
 
 DISK_FULL = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
 """What the system says of a full disk, and of a quota that is used up."""
@@ -262,7 +264,7 @@ def choose_engine(wanted: str) -> tuple[str, str]:
     MissingToolError
         If FSL was asked for and is not there.
     """
-    from colapipe.fsl import PROGRAMS, find_fsl
+    from colapipe.run.fsl import PROGRAMS, find_fsl
 
     if wanted != "builtin":
         found = find_fsl()

@@ -16,9 +16,9 @@ from rich.table import Table
 
 from colapipe.bids.names import synthetic_path
 from colapipe.cli.progress import Progress
-from colapipe.model_info import ModelInfo
-from colapipe.plan import SessionPlan
-from colapipe.usage import NodeUsage, memory_to_ask_for, most_memory_gb, slowest
+from colapipe.plan.sessions import SessionPlan
+from colapipe.run.model import ModelInfo
+from colapipe.run.usage import NodeUsage, memory_to_ask_for, most_memory_gb, slowest
 
 MOST_LISTED = 20
 """Files, and warnings, that the terminal lists at the end of a run; the log lists all."""

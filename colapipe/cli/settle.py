@@ -9,15 +9,15 @@ from typing import Any
 
 from colapipe.bids.outputs import read_json, session_folders
 from colapipe.bids.reader import labels_in
-from colapipe.cli.portions import Outcome, by_participant
 from colapipe.cli.reports import measure_again, report_again
 from colapipe.cli.screen import Screen
 from colapipe.config import Settings
 from colapipe.errors import ColapipeError
-from colapipe.failures import Failure, participant_of
-from colapipe.locks import lock_participants
-from colapipe.plan import SessionPlan
-from colapipe.superseded import (
+from colapipe.plan.sessions import SessionPlan
+from colapipe.run.failures import Failure, participant_of
+from colapipe.run.locks import lock_participants
+from colapipe.run.portions import Outcome, by_participant
+from colapipe.run.superseded import (
     MEASURED,
     Output,
     Superseded,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from colapipe.config import Settings
 from colapipe.errors import InputFileError, OutputError, ReadWriteError
-from colapipe.plan import SessionPlan
+from colapipe.plan.sessions import SessionPlan
 
 NEARLY_NOTHING = 1024**2
 """Bytes below which a disk counts as full."""

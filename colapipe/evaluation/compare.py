@@ -1,7 +1,7 @@
 """Run models over participants that they did not learn from, and score every image.
 
 For each model, participant and task there is one synthesis, and one row of scores per region
-(:mod:`colapipe.evaluation.scores`). Rows are written as they come; what is there already is not
+(:mod:`colapipe.quality.scores`). Rows are written as they come; what is there already is not
 computed again, so a run that was killed goes on where it stopped.
 """
 
@@ -23,11 +23,11 @@ from colapipe.baselines.slicewise import Synthesiser
 from colapipe.bids.sidecars import write_text
 from colapipe.coladiff.model import CoLaDiff, UnsuitableModelError
 from colapipe.errors import DatasetError, ModelError, UsageError
-from colapipe.evaluation import metrics
 from colapipe.evaluation.cases import Case, Task, read_case, tasks_of
 from colapipe.evaluation.cost import Cost
 from colapipe.evaluation.lesions import find_lesion, lesion_slices, split_name
-from colapipe.evaluation.scores import Row, read_scores_tsv, score_synthesis, write_scores_tsv
+from colapipe.quality import metrics
+from colapipe.quality.scores import Row, read_scores_tsv, score_synthesis, write_scores_tsv
 from colapipe.slices import MIN_FRACTION
 from colapipe.training.store import SliceStore
 

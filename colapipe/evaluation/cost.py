@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from colapipe.resources import peak_memory_bytes
+from colapipe.run.resources import peak_memory_bytes
 
 _CLEAR = Path("/proc/self/clear_refs")
 

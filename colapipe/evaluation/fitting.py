@@ -93,9 +93,7 @@ def fit_baselines(
     return list(paths.values())
 
 
-def _tissues(
-    cached: CachedScans, rows: npt.NDArray[np.intp]
-) -> dict[str, npt.NDArray[np.float32]]:
+def _tissues(cached: CachedScans, rows: npt.NDArray[np.intp]) -> dict[str, npt.NDArray[np.float32]]:
     """Return the tissue maps of those contrasts that are the best source of some target.
 
     Each (slices, 3, 224, 224).

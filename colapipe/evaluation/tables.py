@@ -23,7 +23,7 @@ from colapipe.evaluation.bootstrap import (
     wilcoxon,
 )
 from colapipe.evaluation.cases import Task
-from colapipe.evaluation.scores import Row
+from colapipe.quality.scores import Row
 
 METRICS = {
     "psnr": ("PSNR in dB", 2),

@@ -13,8 +13,8 @@ from colapipe.bids.names import contrast_of, parse_name
 from colapipe.bids.outputs import Derivative, SessionFiles, read_session, session_folders
 from colapipe.bids.reader import participants_in, read_json
 from colapipe.contrasts import CONTRASTS
-from colapipe.evaluation.scores import SCORE_COLUMNS
 from colapipe.quality.columns import COLUMNS
+from colapipe.quality.scores import SCORE_COLUMNS
 from colapipe.quality.selfcheck_table import SELFCHECK_COLUMNS
 from colapipe.quality.table import WARNINGS
 from colapipe.quality.warnings import join_warnings

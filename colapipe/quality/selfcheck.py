@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from colapipe.contrasts import CONTRASTS
-from colapipe.evaluation import metrics
+from colapipe.quality import metrics
 from colapipe.quality.arrays import correlation
 from colapipe.quality.pose import differences, fisher, fit_pose
 

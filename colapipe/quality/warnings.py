@@ -19,7 +19,7 @@ from colapipe.errors import ScanWarning
 from colapipe.quality.limits import NOT_DONE, RED_LIGHT, warning_of_light, warnings_of
 
 if TYPE_CHECKING:
-    from colapipe.plan import SessionPlan
+    from colapipe.plan.sessions import SessionPlan
     from colapipe.quality.measure import Key, Measured, Row
 
 SIDECAR_KEY = "Warnings"
@@ -137,9 +137,7 @@ def mark_sidecars(files: SessionFiles, space: str, warnings: Mapping[Key, Sequen
                 write_json(path, content)
 
 
-def _concerns(
-    other: str, synthetic: bool, contrast: str, used: set[str], here: set[str]
-) -> bool:
+def _concerns(other: str, synthetic: bool, contrast: str, used: set[str], here: set[str]) -> bool:
     """Say whether what is said of another image concerns a synthetic one."""
     if synthetic:
         return other in (contrast, "")

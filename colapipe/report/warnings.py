@@ -86,4 +86,3 @@ def _lights(tables: Iterable[Derivative], problems: list[str]) -> Iterable[tuple
             warning = warning_of_light(row)
             if warning is not None:
                 yield as_text(row.get("contrast") or ""), join_warnings([as_text(warning)])
-

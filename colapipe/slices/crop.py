@@ -141,8 +141,6 @@ def cropped_affine(affine: npt.ArrayLike, box: CropBox) -> npt.NDArray[np.float6
     return shifted
 
 
-
-
 def select_slices(mask: npt.ArrayLike, min_fraction: float = MIN_FRACTION) -> list[int]:
     """Return the axial slices that brain covers well enough to be worth learning from.
 

@@ -47,6 +47,7 @@ _SAME_SPACING = 1e-3
 _EXTENSION_MARGIN = 8
 """How far, in voxels, a masked image is extended: beyond it the spline's weights are < 1e-4."""
 
+
 @dataclass(frozen=True, eq=False)
 class ModelGrid:
     """The model grid of one reference: RAS order, 1 mm.

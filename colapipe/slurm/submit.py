@@ -138,8 +138,9 @@ def choose_targets(
     A task cannot find that out by itself: ``auto`` means what others have, and in the second stage
     the others' preprocessed files may not be there yet.
     """
-    from colapipe.model_info import read_model
-    from colapipe.plan import Request, plan_run
+    from colapipe.plan.participants import plan_run
+    from colapipe.plan.targets import Request
+    from colapipe.run.model import read_model
 
     model = read_model(settings.model)
     request = Request(

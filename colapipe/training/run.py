@@ -19,7 +19,7 @@ from colapipe.coladiff.configuration import Configuration, ConfigurationError
 from colapipe.coladiff.presets import PRESETS
 from colapipe.contrasts import CONTRASTS
 from colapipe.errors import DatasetError, UsageError
-from colapipe.locks import lock
+from colapipe.run.locks import lock
 from colapipe.suggest import did_you_mean
 from colapipe.training.baseline_recipes import MMGANRecipe, UNetRecipe
 from colapipe.training.cache import cache_split

@@ -2,7 +2,7 @@
 
 mkdocs calls :func:`on_page_markdown` for each page (``hooks`` in ``mkdocs.yml``). A page says where
 a table goes, and of which dictionary: ``<!-- columns: colapipe.quality.columns.COLUMNS -->``; of
-some of its columns: ``<!-- columns: colapipe.evaluation.scores.SCORE_COLUMNS psnr ssim -->``.
+some of its columns: ``<!-- columns: colapipe.quality.scores.SCORE_COLUMNS psnr ssim -->``.
 """
 
 from __future__ import annotations

@@ -78,8 +78,9 @@ def full_graph() -> nx.DiGraph:
     from colapipe.bids.derivatives import Found
     from colapipe.bids.reader import Scan
     from colapipe.config import Settings
-    from colapipe.model_info import ModelInfo
-    from colapipe.plan import Request, SessionPlan, choose_targets, plan_spaces
+    from colapipe.plan.sessions import SessionPlan
+    from colapipe.plan.targets import Request, choose_targets, plan_spaces
+    from colapipe.run.model import ModelInfo
     from colapipe.workflows.base import init_colapipe_wf
     from colapipe.workflows.cache import prepare_graph
     from colapipe.workflows.engines import load_engine

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from colapipe.usage import most_at_once, read_usage
+from colapipe.run.usage import most_at_once, read_usage
 
 PATIENCE = 300.0
 """Seconds: a ceiling against hanging only, for machines that are very busy."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from colapipe.locks import lock
+from colapipe.run.locks import lock
 
 
 @pytest.fixture(scope="module")

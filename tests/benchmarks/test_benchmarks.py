@@ -13,7 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from colapipe.coladiff.presets import write_nano_checkpoint
-from colapipe.evaluation.scores import write_scores_tsv
+from colapipe.quality.scores import write_scores_tsv
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 

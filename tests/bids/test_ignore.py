@@ -60,9 +60,7 @@ def test_a_dataset_without_patterns_ignores_nothing(make_tree: MakeTree) -> None
 
 
 @pytest.mark.parametrize("content", [b"sub-02/\n!\n", b"\xff\xfe\x00"])
-def test_what_cannot_be_understood_is_refused_in_words(
-    make_tree: MakeTree, content: bytes
-) -> None:
+def test_what_cannot_be_understood_is_refused_in_words(make_tree: MakeTree, content: bytes) -> None:
     root = make_tree({"sub-01/anat/sub-01_T1w.nii.gz": None})
     (root / ".bidsignore").write_bytes(content)
     with pytest.raises(DatasetError, match=r"\.bidsignore"):

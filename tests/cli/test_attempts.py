@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 from colapipe.cli.attempts import Executed, Refusals, carry_out, read_refusals
-from colapipe.failures import Failure
-from colapipe.plan import SessionPlan, Space
-from colapipe.replan import RefusedTransform
+from colapipe.plan.again import RefusedTransform
+from colapipe.plan.sessions import SessionPlan
+from colapipe.plan.targets import Space
+from colapipe.run.failures import Failure
 
 
 def plan(participant: str, *contrasts: str) -> SessionPlan:

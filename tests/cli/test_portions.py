@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from colapipe.cli.portions import plans_to_report
-from colapipe.plan import SessionPlan
+from colapipe.plan.sessions import SessionPlan
+from colapipe.run.portions import plans_to_report
 
 
 def test_a_broken_session_is_reported_though_another_was_finished_before() -> None:

@@ -15,8 +15,8 @@ from colapipe.coladiff.samplers import SAMPLERS
 from colapipe.coladiff.sampling import SAMPLER_NAMES
 from colapipe.config import Settings
 from colapipe.errors import MissingToolError, OutputError, ReadWriteError, UsageError
-from colapipe.model_info import read_model
-from colapipe.resources import Resources
+from colapipe.run.model import read_model
+from colapipe.run.resources import Resources
 
 RESOURCES = Resources(2, 4.0, (), 1)
 Usage = namedtuple("Usage", "total used free")
@@ -153,7 +153,8 @@ def test_a_disk_as_good_as_full_is_refused(disk, tmp_path):
 
 
 def test_larger_scans_and_more_targets_take_more_room(simulated, tmp_path):
-    from colapipe.plan import Request, plan_run
+    from colapipe.plan.participants import plan_run
+    from colapipe.plan.targets import Request
 
     def need(**given) -> tuple[float, float]:
         chosen = settings(tmp_path, bids_dir=simulated, participants=("02",), **given)
@@ -167,6 +168,6 @@ def test_larger_scans_and_more_targets_take_more_room(simulated, tmp_path):
 
 
 def test_an_unreadable_scan_has_a_usual_size(tmp_path):
-    from colapipe.plan import SessionPlan
+    from colapipe.plan.sessions import SessionPlan
 
     assert space._grid(SessionPlan("01", None), "T1w")[0] == 7e6

@@ -8,7 +8,7 @@ import pytest
 
 from colapipe.cli.screen import MOST_LISTED, Screen
 from colapipe.errors import ScanWarning
-from colapipe.plan import SessionPlan
+from colapipe.plan.sessions import SessionPlan
 
 
 def test_each_warning_is_printed_once(capsys: pytest.CaptureFixture[str]) -> None:

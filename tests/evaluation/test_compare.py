@@ -28,7 +28,6 @@ from colapipe.coladiff.network import CoLaDiffNetwork
 from colapipe.coladiff.presets import PRESETS
 from colapipe.contrasts import CONTRASTS
 from colapipe.errors import DatasetError, UsageError
-from colapipe.evaluation import metrics
 from colapipe.evaluation.cases import Task, read_case, tasks_of
 from colapipe.evaluation.compare import (
     Candidate,
@@ -40,6 +39,7 @@ from colapipe.evaluation.compare import (
 )
 from colapipe.evaluation.fitting import fit_baselines
 from colapipe.evaluation.lesions import find_lesion, lesion_slices
+from colapipe.quality import metrics
 from colapipe.slices import MIN_FRACTION
 from colapipe.training.cache import build_cache
 from colapipe.training.store import SliceStore

@@ -13,7 +13,7 @@ import pytest
 from colapipe.cli.model import main
 from colapipe.coladiff.checkpoint import load_checkpoint, save_checkpoint
 from colapipe.coladiff.presets import write_nano_checkpoint
-from colapipe.evaluation.scores import read_scores_tsv
+from colapipe.quality.scores import read_scores_tsv
 from colapipe.training.split import Split
 
 FOUR = ("T1w", "T2w", "T1ce", "FLAIR")

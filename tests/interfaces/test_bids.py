@@ -65,9 +65,7 @@ def saved(tmp_path: Path) -> dict[str, Path]:
 
 
 def test_itk_brings_the_moving_scan_to_the_reference_with_the_stored_transform(saved):
-    moving, reference = (
-        sitk.ReadImage(str(saved[name])) for name in ("moving", "reference_scan")
-    )
+    moving, reference = (sitk.ReadImage(str(saved[name])) for name in ("moving", "reference_scan"))
     transform = sitk.ReadTransform(str(saved[".txt"]))
     resampled = sitk.Resample(moving, reference, transform, sitk.sitkLinear, 10.0)
     on_grid = nib.load(saved["reference_scan"])

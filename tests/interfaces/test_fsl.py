@@ -18,9 +18,9 @@ from scipy import ndimage
 from colapipe.anatomy.images import same_grid
 from colapipe.anatomy.transforms import read_itk
 from colapipe.errors import ColapipeError, MissingToolError, ParticipantError
-from colapipe.fsl import PROGRAMS
 from colapipe.interfaces import fsl
 from colapipe.phantom import SimulatedSubject, simulate_subject
+from colapipe.run.fsl import PROGRAMS
 
 # A stand-in for all three programs: it notes how it was called and writes simple answers.
 STAND_IN = """#!{python}

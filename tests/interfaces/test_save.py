@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from nipype.pipeline.engine import Node
 
-from colapipe.evaluation.scores import read_scores_tsv, write_scores_tsv
 from colapipe.interfaces.bids import SaveScores, SaveSelfCheck, SaveSynthesis
 from colapipe.interfaces.published import is_intact
+from colapipe.quality.scores import read_scores_tsv, write_scores_tsv
 
 
 @pytest.fixture(autouse=True)

@@ -157,7 +157,7 @@ def test_the_public_functions_are_in_the_reference(site: Path) -> None:
         "colapipe.coladiff.model.CoLaDiff.load",
         "colapipe.coladiff.model.CoLaDiff.synthesise",
         "colapipe.slices.intensity.normalise",
-        "colapipe.evaluation.metrics.psnr",
+        "colapipe.quality.metrics.psnr",
         "colapipe.phantom.dataset.simulate_dataset",
     ):
         assert name in anchors

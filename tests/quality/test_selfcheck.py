@@ -17,11 +17,11 @@ from colapipe.anatomy.tissue import segment_tissue
 from colapipe.coladiff.model import CoLaDiff
 from colapipe.contrasts import TISSUES
 from colapipe.evaluation.self_check import Brain, exchange_names, leave_out
-from colapipe.model_info import read_model
 from colapipe.quality.pose import middle_plane
 from colapipe.quality.selfcheck import Pair
 from colapipe.quality.selfcheck_table import check_session
 from colapipe.quality.stored import Quality, read_quality
+from colapipe.run.model import read_model
 from colapipe.slices.intensity import normalise
 from colapipe.slices.record import crop_to_model, plan_geometry
 from colapipe.weights import bundled_model_path

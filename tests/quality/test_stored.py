@@ -8,9 +8,9 @@ import json
 import numpy as np
 import pytest
 
-from colapipe.model_info import read_model
 from colapipe.quality.histograms import fit_range, histogram, histogram_of_levels, training_range
 from colapipe.quality.stored import Quality, QualityError, read_quality
+from colapipe.run.model import read_model
 
 
 def crowd(count: int, middle: float = 0.4) -> list[np.ndarray]:

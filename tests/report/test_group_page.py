@@ -124,7 +124,7 @@ def test_warnings_come_before_outliers_and_are_said(full: Cohort) -> None:
     assert table_order(text)[4] == "sub-cut"
     assert "<li><bdi>It covers 66 % of the brain: look</bdi></li>" in text
     assert "<li><bdi>Taken out</bdi></li>" in text
-    assert '<b>3</b>images with warnings' in text and '<b>1</b>self-checks red' in text
+    assert "<b>3</b>images with warnings" in text and "<b>1</b>self-checks red" in text
     assert 'data-states="warned first"' in text and 'data-states="warned red first"' in text
 
 

@@ -9,10 +9,10 @@ import pytest
 
 from colapipe.cli.app import main
 from colapipe.config import Settings
-from colapipe.finished import FinishedParticipants
-from colapipe.locks import lock
-from colapipe.plan import SessionPlan
+from colapipe.plan.sessions import SessionPlan
 from colapipe.report.record import read_record, recorded_participants, write_report
+from colapipe.run.finished import FinishedParticipants
+from colapipe.run.locks import lock
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import pytest
 from nipype import Function, Node, Workflow, config
 from nipype.interfaces.base import BaseInterface, BaseInterfaceInputSpec, TraitedSpec
 
-from colapipe.failures import Failure, last_words
-from colapipe.resources import Resources
+from colapipe.run.failures import Failure, last_words
+from colapipe.run.resources import Resources
 from colapipe.workflows.execution import configure_nipype, execute
 from colapipe.workflows.plugins.load import load_plugin
 
@@ -220,7 +220,7 @@ import sys
 from pathlib import Path
 from nipype import Function, Node, Workflow
 from colapipe.cli.app import _terminate
-from colapipe.resources import Resources
+from colapipe.run.resources import Resources
 from colapipe.workflows.execution import configure_nipype, execute
 from colapipe.workflows.plugins.load import load_plugin
 

@@ -12,7 +12,7 @@ from nipype import Function, Node, Workflow, config
 from nipype.pipeline.plugins import PBSPlugin
 
 from colapipe.errors import MissingToolError, UsageError
-from colapipe.resources import Resources
+from colapipe.run.resources import Resources
 from colapipe.slurm.commands import Ending
 from colapipe.workflows.execution import execute
 from colapipe.workflows.plugins.endings import cause, describe

@@ -17,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from colapipe.locks import lock
+from colapipe.run.locks import lock
 from colapipe.training.processes import Processes
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -93,9 +93,7 @@ def test_the_index_says_where_on_the_scan_the_slices_lie(dataset: Path, tmp_path
 
 
 @pytest.mark.parametrize("version", [1, 2, 4])
-def test_a_cache_of_another_version_is_refused(
-    version: int, dataset: Path, tmp_path: Path
-) -> None:
+def test_a_cache_of_another_version_is_refused(version: int, dataset: Path, tmp_path: Path) -> None:
     """Its intensities are not those that the app shows a model."""
     build_cache(dataset, tmp_path, no_tissues, participants=("01",))
     path = tmp_path / "index.json"

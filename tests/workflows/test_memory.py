@@ -22,7 +22,7 @@ from colapipe.interfaces import (
     synthesis,
 )
 from colapipe.interfaces.anatomy import CorrectBias
-from colapipe.plan import SessionPlan
+from colapipe.plan.sessions import SessionPlan
 from colapipe.workflows.memory import (
     MARGIN,
     MEASURED,

@@ -20,8 +20,8 @@ from pathlib import Path
 from nipype.interfaces.utility import Function
 from nipype.pipeline.engine import Node, Workflow
 
-from colapipe.failures import last_words
-from colapipe.resources import Resources, available_memory_gb
+from colapipe.run.failures import last_words
+from colapipe.run.resources import Resources, available_memory_gb
 from colapipe.workflows.execution import configure_nipype, execute, local_executor
 
 

@@ -17,10 +17,10 @@ import pytest
 from nipype.interfaces.utility import Function
 from nipype.pipeline.engine import Node, Workflow
 
-from colapipe.failures import Failure, last_words
 from colapipe.interfaces.synthesis import Synthesise
-from colapipe.resources import Resources
-from colapipe.usage import NodeUsage, most_at_once, read_usage
+from colapipe.run.failures import Failure, last_words
+from colapipe.run.resources import Resources
+from colapipe.run.usage import NodeUsage, most_at_once, read_usage
 from colapipe.workflows.execution import configure_nipype, execute, local_executor
 from colapipe.workflows.plugins.worker import send_to_log
 

@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 from nipype.interfaces.utility import Function
 from nipype.pipeline.engine import Node, Workflow
-from colapipe.resources import Resources
+from colapipe.run.resources import Resources
 from colapipe.workflows.execution import configure_nipype, execute, local_executor
 
 def look(folder: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from colapipe.errors import ParticipantError
-from colapipe.failures import Failure
+from colapipe.run.failures import Failure
 
 
 class KeepsFailures:

@@ -11,8 +11,8 @@ from nipype import config
 from nipype.pipeline.plugins.multiproc import run_node
 from nipype.utils.filemanip import loadpkl, savepkl
 
-from colapipe.failures import last_words
 from colapipe.interfaces.synthesis import GPUError, leave_gpu, may_leave_gpu
+from colapipe.run.failures import last_words
 from colapipe.workflows.plugins.failures import traceback_lines
 from colapipe.workflows.plugins.worker import consumed
 

@@ -14,7 +14,7 @@ from typing import Any
 from nipype.pipeline import plugins as nipype_plugins
 
 from colapipe.errors import MissingToolError, UsageError
-from colapipe.resources import Resources
+from colapipe.run.resources import Resources
 from colapipe.slurm.options import read_yaml
 from colapipe.suggest import did_you_mean
 from colapipe.workflows.execution import Executor, local_executor

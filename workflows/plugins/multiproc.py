@@ -14,10 +14,10 @@ from typing import Any
 
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin
 
-from colapipe.failures import Failure, last_words
 from colapipe.interfaces.synthesis import GPUError, leave_gpu, may_leave_gpu
-from colapipe.resources import Resources
-from colapipe.usage import APP_GB, TABLE, NodeUsage, append_usage
+from colapipe.run.failures import Failure, last_words
+from colapipe.run.resources import Resources
+from colapipe.run.usage import APP_GB, TABLE, NodeUsage, append_usage
 from colapipe.workflows.plugins.failures import KeepsFailures, traceback_lines
 from colapipe.workflows.plugins.memory import PeakMemory
 from colapipe.workflows.plugins.order import urgency

@@ -10,9 +10,9 @@ import time
 from traceback import format_exception
 from typing import Any
 
-from colapipe.failures import describe_exit
-from colapipe.resources import count_oom_kills
-from colapipe.usage import Consumed
+from colapipe.run.failures import describe_exit
+from colapipe.run.resources import count_oom_kills
+from colapipe.run.usage import Consumed
 from colapipe.workflows.plugins.failures import no_result, traceback_lines
 from colapipe.workflows.plugins.worker import Share, work
 

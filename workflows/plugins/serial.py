@@ -7,7 +7,7 @@ from typing import Any
 
 from nipype.pipeline.plugins.base import DistributedPluginBase
 
-from colapipe.failures import Failure
+from colapipe.run.failures import Failure
 from colapipe.workflows.plugins.failures import KeepsFailures
 
 

@@ -13,7 +13,7 @@ from colapipe.workflows.plugins.sockets import choose_socket_folder
 from colapipe.workflows.plugins.worker import THREAD_LIMITS
 
 PRELOADED = [
-    "colapipe.evaluation.scores",
+    "colapipe.quality.scores",
     "colapipe.interfaces.anatomy",
     "colapipe.interfaces.bids",
     "colapipe.interfaces.builtin",

@@ -19,10 +19,10 @@ from nipype.pipeline.plugins.slurm import SLURMPlugin
 from nipype.utils.filemanip import loadpkl, savepkl
 
 from colapipe.errors import ColapipeError
-from colapipe.failures import Failure
+from colapipe.run.failures import Failure
+from colapipe.run.usage import TABLE, NodeUsage, append_usage
 from colapipe.slurm import commands
 from colapipe.slurm.commands import Ending, Retry
-from colapipe.usage import TABLE, NodeUsage, append_usage
 from colapipe.workflows.plugins import job as job_script
 from colapipe.workflows.plugins.endings import describe
 from colapipe.workflows.plugins.failures import KeepsFailures, no_result

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from colapipe.errors import UsageError
-from colapipe.resources import parse_memory
+from colapipe.run.resources import parse_memory
+from colapipe.run.usage import APP_GB
 from colapipe.slurm.options import PARSERS, JobOptions, parse_options, unknown_key
-from colapipe.usage import APP_GB
 
 # A node says itself how many CPUs it needs, and its command is this Python.
 _JOB_KEYS = tuple(key for key in PARSERS if key not in ("cpus", "command", "max_tasks"))

@@ -18,7 +18,7 @@ from typing import Any
 
 from nipype.pipeline.plugins.multiproc import run_node
 
-from colapipe.usage import Consumed
+from colapipe.run.usage import Consumed
 
 THREAD_LIMITS = (
     "OMP_NUM_THREADS",

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from colapipe.bids import tsv
 from colapipe.contrasts import TISSUES
-from colapipe.evaluation import metrics
+from colapipe.quality import metrics
 from colapipe.slices import slices_with_brain
 
 Row = dict[str, Any]

@@ -8,8 +8,9 @@ import pytest
 
 from colapipe.bids.derivatives import Derivative, Found
 from colapipe.bids.reader import Scan
-from colapipe.plan import SessionPlan, Target, plan_spaces
-from colapipe.replan import RefusedTransform, plan_again
+from colapipe.plan.again import RefusedTransform, plan_again
+from colapipe.plan.sessions import SessionPlan
+from colapipe.plan.targets import Target, plan_spaces
 
 
 def session(*contrasts: str, targets: tuple[Target, ...] = (), matrices=()) -> SessionPlan:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
-from colapipe.failures import participant_of
+from colapipe.run.failures import participant_of
 
 TABLE = "resources.tsv"
 APP_GB = 0.5

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from colapipe import resources
-from colapipe.resources import (
+from colapipe.run import resources
+from colapipe.run.resources import (
     available_cpus,
     available_memory_gb,
     count_oom_kills,
@@ -293,7 +293,7 @@ def test_other_amounts_are_refused_with_what_is_understood(text):
 
 def test_only_the_standard_library_is_imported():
     code = (
-        "import sys; import colapipe.resources; "
+        "import sys; import colapipe.run.resources; "
         "print([n for n in ('numpy', 'torch', 'nibabel', 'psutil', 'scipy') if n in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -302,7 +302,7 @@ def test_only_the_standard_library_is_imported():
 
 def test_the_peak_memory_of_a_program_is_not_that_of_who_started_it():
     held = np.ones(500_000_000, np.uint8)
-    code = "from colapipe.resources import peak_memory_bytes; print(peak_memory_bytes())"
+    code = "from colapipe.run.resources import peak_memory_bytes; print(peak_memory_bytes())"
 
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
 

@@ -13,9 +13,10 @@ import pytest
 from colapipe.bids.names import derivative_path
 from colapipe.bids.reader import Scan
 from colapipe.config import Settings
-from colapipe.finished import FinishedParticipants
-from colapipe.plan import SessionPlan, Space, Target
-from colapipe.superseded import announce, find_superseded, of_earlier_runs, remove, snapshot
+from colapipe.plan.sessions import SessionPlan
+from colapipe.plan.targets import Space, Target
+from colapipe.run.finished import FinishedParticipants
+from colapipe.run.superseded import announce, find_superseded, of_earlier_runs, remove, snapshot
 
 SESSION = "A"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from colapipe.usage import (
+from colapipe.run.usage import (
     APP_GB,
     COLUMNS,
     NodeUsage,

@@ -11,13 +11,13 @@ import pytest
 
 from colapipe.config import Settings
 from colapipe.errors import DatasetError, UsageError
-from colapipe.plan import (
+from colapipe.plan.participants import plan_run
+from colapipe.plan.targets import (
     Request,
     Space,
     Target,
     choose_reference,
     choose_targets,
-    plan_run,
     plan_spaces,
 )
 
@@ -381,9 +381,7 @@ def test_what_nobody_has_is_told_beside_what_only_a_request_can_mean(tmp_path):
 
 
 def test_what_only_another_session_of_the_same_participant_has_is_not_made(tmp_path):
-    root = make_dataset(
-        tmp_path / "raw", {"01/a": ["T1w", "T2w"], "01/b": ["T1w"], "02": ["T1w"]}
-    )
+    root = make_dataset(tmp_path / "raw", {"01/a": ["T1w", "T2w"], "01/b": ["T1w"], "02": ["T1w"]})
     plans = plan(root)
     assert plans["sub-01/ses-b"].targets == ()
     assert [target.contrast for target in plans["sub-02"].targets] == ["T2w"]

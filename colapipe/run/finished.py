@@ -22,9 +22,9 @@ from colapipe import __version__
 from colapipe.bids.names import bids_uri
 from colapipe.bids.sidecars import write_json
 from colapipe.config import Settings
-from colapipe.fingerprints import Fingerprint, Times, fingerprint, is_same, refreshed, times_of
-from colapipe.model_info import ModelInfo
-from colapipe.plan import SessionPlan
+from colapipe.plan.sessions import SessionPlan
+from colapipe.run.fingerprints import Fingerprint, Times, fingerprint, is_same, refreshed, times_of
+from colapipe.run.model import ModelInfo
 
 _CHANGES_NOTHING = (
     *("level", "participants", "sessions", "nprocs", "omp_nthreads", "mem_gb", "device"),

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from colapipe.failures import node_name, participant_of
-from colapipe.workdir import WORKFLOW, clean, participant_folders
+from colapipe.run.failures import node_name, participant_of
+from colapipe.run.workdir import WORKFLOW, clean, participant_folders
 
 LABELS = ("1", "12", "1+2", "1p2", "+", "++", "ses", "wf", "report", "1ses2", "A+b+")
 

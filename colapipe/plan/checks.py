@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from colapipe.plan import Space, in_order
+from colapipe.plan.targets import Space, in_order
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from colapipe.config import Settings
-from colapipe.workdir import provide_temporary_folder
+from colapipe.run.workdir import provide_temporary_folder
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from colapipe.evaluation import metrics
-from colapipe.evaluation.scores import (
+from colapipe.quality import metrics
+from colapipe.quality.scores import (
     SCORE_COLUMNS,
     describe_columns,
     read_scores_tsv,

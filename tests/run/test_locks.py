@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from colapipe.errors import LockedError, OutputError
-from colapipe.locks import lock, lock_participants
+from colapipe.run.locks import lock, lock_participants
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from colapipe.locks import lock
+from colapipe.run.locks import lock
 with lock(Path(sys.argv[1]), "sub-01"):
     print("held", flush=True)
     time.sleep(60)

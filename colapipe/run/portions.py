@@ -8,13 +8,13 @@ from pathlib import Path
 
 from colapipe.cli.attempts import Attempt
 from colapipe.config import Settings
-from colapipe.failures import Failure, participant_of
-from colapipe.fingerprints import Times
-from colapipe.finished import FinishedParticipants, Task
-from colapipe.locks import lock_participants
-from colapipe.plan import SessionPlan
-from colapipe.superseded import snapshot
-from colapipe.workdir import clean, work_folder
+from colapipe.plan.sessions import SessionPlan
+from colapipe.run.failures import Failure, participant_of
+from colapipe.run.fingerprints import Times
+from colapipe.run.finished import FinishedParticipants, Task
+from colapipe.run.locks import lock_participants
+from colapipe.run.superseded import snapshot
+from colapipe.run.workdir import clean, work_folder
 
 PORTION = 32
 """Participants whose workflows are one graph.

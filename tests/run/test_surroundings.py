@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from colapipe.errors import UsageError
-from colapipe.surroundings import in_folder, settle
+from colapipe.run.surroundings import in_folder, settle
 
 
 @pytest.fixture

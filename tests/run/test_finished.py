@@ -14,9 +14,10 @@ import pytest
 from colapipe.bids.derivatives import Derivative, Found
 from colapipe.bids.reader import Scan
 from colapipe.config import Settings
-from colapipe.finished import FinishedParticipants
-from colapipe.model_info import ModelInfo
-from colapipe.plan import SessionPlan, Space, Target
+from colapipe.plan.sessions import SessionPlan
+from colapipe.plan.targets import Space, Target
+from colapipe.run.finished import FinishedParticipants
+from colapipe.run.model import ModelInfo
 
 SCAN = "sub-01/anat/sub-01_T1w.nii.gz"
 MASK = "sub-01/anat/sub-01_desc-brain_mask.nii.gz"

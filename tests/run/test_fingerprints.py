@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from colapipe.fingerprints import fingerprint, is_same, refreshed, times_of
+from colapipe.run.fingerprints import fingerprint, is_same, refreshed, times_of
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from colapipe.errors import ScanWarning
-from colapipe.plan import SessionPlan, Target, in_order, plan_spaces
+from colapipe.plan.sessions import SessionPlan
+from colapipe.plan.targets import Target, in_order, plan_spaces
 
 
 @dataclass(frozen=True)

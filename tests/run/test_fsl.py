@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from colapipe.fsl import PROGRAMS, find_fsl
+from colapipe.run.fsl import PROGRAMS, find_fsl
 
 
 def install(root: Path, version: str | None = None, programs: tuple[str, ...] = PROGRAMS) -> Path:

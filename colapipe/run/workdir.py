@@ -12,7 +12,7 @@ from pathlib import Path
 from colapipe import __version__
 from colapipe.config import Settings
 from colapipe.errors import OutputError
-from colapipe.failures import node_name
+from colapipe.run.failures import node_name
 
 WORKFLOW = "colapipe"
 """Name of the workflow of a run, and of the folder that Nipype makes for it."""

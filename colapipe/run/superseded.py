@@ -22,9 +22,9 @@ from colapipe.bids.names import (
 )
 from colapipe.bids.outputs import read_json, session_folders
 from colapipe.config import Settings
-from colapipe.fingerprints import Times, is_same, times_of
-from colapipe.finished import Note, read_notes
-from colapipe.plan import SessionPlan
+from colapipe.plan.sessions import SessionPlan
+from colapipe.run.fingerprints import Times, is_same, times_of
+from colapipe.run.finished import Note, read_notes
 
 PREPROCESSED, SYNTHESISED, MEASURED = "preprocessed", "synthesised", "measured"
 """Kinds of output. What is measured is written anew with whatever is left to measure."""
