@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -27,9 +26,10 @@ import numpy.typing as npt
 from colapipe.anatomy.images import load_scan, oriented_image, save_image
 from colapipe.bids import tsv
 from colapipe.bids.outputs import Derivative, SessionFiles, read_session
-from colapipe.bids.sidecars import write_json, write_text
+from colapipe.bids.sidecars import write_json
 from colapipe.contrasts import CONTRASTS
 from colapipe.errors import InputFileError, OutputError, UsageError
+from colapipe.files import whole, write_text
 from colapipe.slices import Shape, mask_to_model_grid, model_grid, to_model_grid
 
 SHAPE: Shape = (240, 240, 155)
@@ -494,17 +494,11 @@ def _write_case(
 
 def _link(path: Path, link: Path) -> None:
     """Give a file a second name, or a copy where the file system knows no links."""
-    temporary = link.with_name(f".{link.name}.{uuid.uuid4().hex}.tmp")
-    try:
+    with whole(link) as temporary:
         try:
             os.link(path, temporary)
         except OSError:
             shutil.copyfile(path, temporary)
-        temporary.replace(link)
-    except OSError as err:
-        raise OutputError(f"{link}: cannot be written ({err.strerror}).") from err
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _delete_stale(directory: Path, written: set[Path]) -> None:

@@ -7,7 +7,8 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
-from colapipe.bids.sidecars import write_json, write_text
+from colapipe.bids.sidecars import write_json
+from colapipe.files import write_text
 from colapipe.quality.gather import Group, gather
 
 TABLE = "group_quality.tsv"

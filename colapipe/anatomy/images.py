@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import secrets
 import zlib
 from pathlib import Path
 from typing import IO, cast
@@ -15,7 +14,8 @@ from nibabel.nifti2 import Nifti2Header
 from nibabel.spatialimages import HeaderDataError, SpatialImage
 
 from colapipe.anatomy.headers import FETCH_AGAIN, ScanHeader, corner_distance, describe
-from colapipe.errors import InputFileError, ReadWriteError
+from colapipe.errors import InputFileError
+from colapipe.files import whole
 
 __all__ = [
     "Grid",
@@ -204,24 +204,14 @@ def save_image(image: Nifti1Image, path: Path | str) -> None:
     """
     path = Path(path)
     payload = image.to_bytes()
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as stream:
-            if path.suffix == ".gz":
-                with gzip.GzipFile(
-                    filename="", mode="wb", compresslevel=_GZIP_LEVEL, fileobj=stream, mtime=0
-                ) as packed:
-                    packed.write(payload)
-            else:
-                stream.write(payload)
-        temporary.replace(path)
-    except OSError as error:
-        raise ReadWriteError(
-            f"{path}: cannot be written ({error.strerror or error}). "
-            "Check the free space and the permissions of its folder."
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole(path) as temporary, temporary.open("xb") as stream:
+        if path.suffix == ".gz":
+            with gzip.GzipFile(
+                filename="", mode="wb", compresslevel=_GZIP_LEVEL, fileobj=stream, mtime=0
+            ) as packed:
+                packed.write(payload)
+        else:
+            stream.write(payload)
 
 
 def _open_scan(path: Path, expected: str) -> IO[bytes]:

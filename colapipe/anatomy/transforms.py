@@ -16,7 +16,8 @@ from nibabel.nifti1 import Nifti1Header
 from nibabel.spatialimages import SpatialImage
 
 from colapipe.anatomy.images import Grid, grid_of
-from colapipe.errors import InputFileError, ReadWriteError
+from colapipe.errors import InputFileError
+from colapipe.files import write_text
 
 if TYPE_CHECKING:
     from fsl.data.image import Nifti
@@ -51,7 +52,7 @@ def write_fsl(
 
     flirt = toFlirt(matrix, _fsl_grid(moving), _fsl_grid(reference), "world", "world")
     rows = "\n".join("  ".join(_number(value) for value in row) for row in flirt)
-    _write_text(Path(path), rows + "\n")
+    write_text(Path(path), rows + "\n")
 
 
 def read_fsl(
@@ -100,7 +101,7 @@ def write_itk(matrix: np.ndarray, path: Path | str) -> None:
     """
     points = _LPS @ np.linalg.inv(matrix) @ _LPS
     parameters = [*points[:3, :3].ravel(), *points[:3, 3]]
-    _write_text(
+    write_text(
         Path(path),
         "#Insight Transform File V1.0\n"
         "#Transform 0\n"
@@ -170,16 +171,6 @@ def _fsl_grid(image: SpatialImage | Grid) -> Nifti:
 def _number(value: float) -> str:
     # 17 digits bring a float64 back exactly; adding 0 turns -0.0 into 0.0.
     return f"{value + 0.0:.17g}"
-
-
-def _write_text(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="ascii")
-    except OSError as error:
-        raise ReadWriteError(
-            f"{path}: cannot be written ({error.strerror or error}). "
-            "Check the free space and the permissions of its folder."
-        ) from error
 
 
 def _read_text(path: Path) -> str:

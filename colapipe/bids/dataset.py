@@ -16,9 +16,10 @@ from typing import Any
 
 import colapipe
 from colapipe.bids.names import template
-from colapipe.bids.reader import DESCRIPTION, read_json
-from colapipe.bids.sidecars import write_json, write_text
+from colapipe.bids.reader import DESCRIPTION
+from colapipe.bids.sidecars import write_json
 from colapipe.errors import UsageError
+from colapipe.files import read_json, write_text
 
 BIDSIGNORE = ("*.html", "figures", "log", "logs", "*_xfm.*", "*_qc.*", "group_*")
 """What a validator does not know. A folder has no trailing slash: with one it is not ignored."""

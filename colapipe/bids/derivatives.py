@@ -23,9 +23,10 @@ from colapipe.bids.names import (
     contrast_of,
     parse_name,
 )
-from colapipe.bids.reader import DESCRIPTION, leads_nowhere, read_json
+from colapipe.bids.reader import DESCRIPTION, leads_nowhere
 from colapipe.contrasts import CONTRASTS, TISSUES
 from colapipe.errors import UsageError
+from colapipe.files import read_json
 
 MATRIX_EXTENSIONS = (".mat", ".txt")
 """FSL's and ITK's rigid transforms."""

@@ -7,7 +7,6 @@ images too; `colapipe.bids.derivatives` finds what a run may build upon.
 from __future__ import annotations
 
 import csv
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from colapipe.bids.names import IMAGE_EXTENSIONS, Entities, parse_name
 from colapipe.bids.reader import leads_nowhere, sessions_in
 from colapipe.contrasts import CONTRASTS
+from colapipe.files import read_json
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Derivative:
     @property
     def sidecar(self) -> dict[str, Any]:
         """The JSON beside the file; empty where there is none or it cannot be read."""
-        return read_json(self.path.with_name(self.path.name.partition(".")[0] + ".json"))
+        return read_json(self.path.with_name(self.path.name.partition(".")[0] + ".json"))[0]
 
 
 @dataclass
@@ -156,15 +156,6 @@ def _place(found: SessionFiles, derivative: Derivative) -> None:
         found.ambiguous.append(derivative.path)
     else:
         of_space[key] = derivative
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; empty where the file is missing, broken or holds something else."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def read_table(path: Path) -> tuple[list[str], list[list[str]]]:

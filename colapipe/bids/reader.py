@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import difflib
 import errno
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,6 +29,7 @@ from colapipe.bids.names import (
 from colapipe.bids.unread import Entry, Unread, find_unread, is_folder
 from colapipe.contrasts import CONTRASTS
 from colapipe.errors import DatasetError, InputFileError, UsageError
+from colapipe.files import read_json
 
 DESCRIPTION = "dataset_description.json"
 
@@ -534,28 +534,6 @@ def _check_query(option: str, contrast: str, query: Mapping[str, Any]) -> None:
 def _near(word: str, words: Iterable[str]) -> str:
     match = difflib.get_close_matches(word, list(words), n=1)
     return f" (did you mean {match[0]}?)" if match else ""
-
-
-def read_json(path: Path) -> tuple[dict[str, Any], str | None]:
-    """Read a JSON object.
-
-    Returns
-    -------
-    content : dict
-        Empty if there was a problem.
-    problem : str or None
-        Which file, what was found, what was expected; None if all is well.
-    """
-    try:
-        # A byte order mark, as Windows editors write it, is not a mistake worth stopping for.
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as err:
-        return {}, f"{path}: cannot be read ({err.strerror}); expected a JSON file"
-    except ValueError as err:
-        return {}, f"{path}: is not JSON ({err}); expected a JSON object"
-    if not isinstance(content, dict):
-        return {}, f"{path}: is a JSON {type(content).__name__}; expected a JSON object"
-    return content, None
 
 
 def read_sidecar(path: Path, root: Path | None = None) -> tuple[dict[str, Any], list[str]]:

@@ -8,14 +8,13 @@ acquisition parameters of a scan: nobody acquired it.
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from colapipe.bids.names import check_synthetic_name, is_synthetic_name
 from colapipe.contrasts import LESION_LABEL, TISSUES
-from colapipe.errors import OutputError, ReadWriteError
+from colapipe.files import write_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -513,35 +512,3 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
     raise TypeError(f"{type(value).__name__} does not belong in a JSON sidecar: {value!r}")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8 as :func:`write_bytes` does."""
-    write_bytes(path, text.encode("utf-8"))
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file in one step; the folder is made if it is missing.
-
-    Raises
-    ------
-    OutputError, ReadWriteError
-        If the folder cannot be made, or the file not be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as err:
-        raise OutputError(
-            f"{path.parent}: cannot be created ({err.strerror}). "
-            "Choose an output folder that you may write to."
-        ) from err
-    # Jobs of an array may write the same file at the same moment, on different machines.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as err:
-        temporary.unlink(missing_ok=True)
-        raise ReadWriteError(
-            f"{path}: cannot be written ({err.strerror}). Check the space left and your rights."
-        ) from err

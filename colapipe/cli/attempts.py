@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from colapipe.bids.outputs import read_json
+from colapipe.files import read_json
 from colapipe.plan.again import RefusedTransform
 from colapipe.plan.sessions import SessionPlan
 from colapipe.run.failures import Failure, participant_of
@@ -134,7 +134,7 @@ def read_refusals(
     found = Refusals()
     for failure in failures:
         workflow, _, _ = failure.node.rpartition(".")
-        verdict = read_json(base_dir.joinpath(*failure.node.split(".")) / VERDICT)
+        verdict = read_json(base_dir.joinpath(*failure.node.split(".")) / VERDICT)[0]
         # Nobody judged a transform where a node failed for another reason.
         if workflow not in alignments or verdict.get("accepted") is not False:
             continue

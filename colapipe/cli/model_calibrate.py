@@ -93,13 +93,13 @@ def calibrate(options: argparse.Namespace, report: Callable[[str], None]) -> Non
     _check(options)
     import torch
 
-    from colapipe.bids.sidecars import write_text
     from colapipe.coladiff.model import CoLaDiff
     from colapipe.evaluation import calibrate as work
     from colapipe.evaluation.calibration_tables import coverage_rows
     from colapipe.evaluation.compare import conditions_of
     from colapipe.evaluation.self_check import calibrate_quality, false_alarms
     from colapipe.evaluation.tables import long_tsv
+    from colapipe.files import write_text
     from colapipe.quality.selfcheck import SLICES
     from colapipe.run.model import read_description
     from colapipe.training.cache import cache_split

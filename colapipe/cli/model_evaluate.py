@@ -187,8 +187,8 @@ def write_tables(
     """Write all tables, and return those that everybody wants to see at once, in Markdown."""
     import json
 
-    from colapipe.bids.sidecars import write_text
     from colapipe.evaluation import tables
+    from colapipe.files import write_text
     from colapipe.quality.scores import describe_columns, write_scores_tsv
 
     main = tables.metric_tables(scores, "psnr")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from colapipe.errors import ModelError, ReadWriteError, UsageError
+from colapipe.files import write_text
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -281,7 +282,7 @@ def run_request(request: Request) -> None:
         ),
         "torch": torch.__version__,
     }
-    _write_text(request.info, json.dumps(info, indent=1) + "\n")
+    write_text(request.info, json.dumps(info, indent=1) + "\n")
 
 
 def _open(path: Path) -> nib.Nifti1Image:
@@ -312,16 +313,3 @@ def _slices(image: nib.Nifti1Image, path: Path) -> npt.NDArray[np.float32]:
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise ReadWriteError(f"{path}: cannot be read ({error})") from error
     return np.ascontiguousarray(np.moveaxis(volume, 2, 0), dtype=np.float32)
-
-
-def _write_text(path: Path, text: str) -> None:
-    import secrets
-
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise ReadWriteError(f"{path}: cannot be written ({error.strerror})") from error
-    finally:
-        temporary.unlink(missing_ok=True)

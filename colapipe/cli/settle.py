@@ -7,12 +7,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
-from colapipe.bids.outputs import read_json, session_folders
+from colapipe.bids.outputs import session_folders
 from colapipe.bids.reader import labels_in
 from colapipe.cli.reports import measure_again, report_again
 from colapipe.cli.screen import Screen
 from colapipe.config import Settings
 from colapipe.errors import ColapipeError
+from colapipe.files import read_json
 from colapipe.plan.sessions import SessionPlan
 from colapipe.run.failures import Failure, participant_of
 from colapipe.run.locks import lock_participants
@@ -143,7 +144,7 @@ def _is_outdated(settings: Settings, plans: Sequence[SessionPlan]) -> bool:
     if any(plan.errors for plan in plans):
         return False
     name = f"sub-{plans[0].participant}.json"
-    record = read_json(settings.out_dir / "logs" / "reports" / name)
+    record = read_json(settings.out_dir / "logs" / "reports" / name)[0]
     described = record.get("sessions")
     targets = any(
         isinstance(entry, dict)

@@ -38,6 +38,7 @@ from colapipe.errors import DatasetError, UsageError
 from colapipe.evaluation.cases import Case, Task, read_case, tasks_of
 from colapipe.evaluation.cost import Cost
 from colapipe.evaluation.lesions import lesion_slices, split_name
+from colapipe.files import whole
 from colapipe.quality.stored import KEY as QUALITY_KEY
 from colapipe.quality.stored import Quality
 from colapipe.slices import MIN_FRACTION
@@ -175,16 +176,14 @@ class VoxelStore:
     def write(self, name: str, task: Task, voxels: Voxels) -> None:
         """Store voxels; a reader sees the whole file or none."""
         path = self.path(name, task)
-        temporary = path.with_name(f".{path.name}")
         arrays: dict[str, Any] = {
             "made_by": json.dumps(self._made_by(name, task)),
             "error": voxels.error.astype(np.float32),
             "std": voxels.std.astype(np.float32),
             **voxels.regions,
         }
-        with temporary.open("wb") as stream:
+        with whole(path) as temporary, temporary.open("wb") as stream:
             np.savez(stream, **arrays)
-        temporary.replace(path)
 
     def read(self, names: Sequence[str], task_of: Mapping[str, Task]) -> Voxels:
         """Return the voxels of one participant, of all sessions together."""

@@ -20,12 +20,12 @@ import numpy.typing as npt
 
 from colapipe.baselines.load import load_model
 from colapipe.baselines.slicewise import Synthesiser
-from colapipe.bids.sidecars import write_text
 from colapipe.coladiff.model import CoLaDiff, UnsuitableModelError
 from colapipe.errors import DatasetError, ModelError, UsageError
 from colapipe.evaluation.cases import Case, Task, read_case, tasks_of
 from colapipe.evaluation.cost import Cost
 from colapipe.evaluation.lesions import find_lesion, lesion_slices, split_name
+from colapipe.files import write_text
 from colapipe.quality import metrics
 from colapipe.quality.scores import Row, read_scores_tsv, score_synthesis, write_scores_tsv
 from colapipe.slices import MIN_FRACTION

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from colapipe.bids.sidecars import write_text
 from colapipe.coladiff.model import CoLaDiff
 from colapipe.contrasts import CONTRASTS, intensity_order
 from colapipe.errors import UsageError
 from colapipe.evaluation.lesions import split_name
+from colapipe.files import write_text
 from colapipe.quality.histograms import TrainingRange, fit_range, histogram_of_levels
 from colapipe.quality.lights import Found, Limits, SelfCheckLimits, fit_limits, join, judge
 from colapipe.quality.selfcheck import (

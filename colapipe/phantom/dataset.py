@@ -18,10 +18,11 @@ from colapipe import __version__
 from colapipe.anatomy.images import save_image
 from colapipe.anatomy.transforms import write_fsl, write_itk
 from colapipe.bids.names import bids_uri, derivative_path
-from colapipe.bids.reader import DESCRIPTION, read_json
-from colapipe.bids.sidecars import write_json, write_text
+from colapipe.bids.reader import DESCRIPTION
+from colapipe.bids.sidecars import write_json
 from colapipe.contrasts import CONTRASTS
 from colapipe.errors import OutputError, UsageError
+from colapipe.files import read_json, write_text
 from colapipe.phantom.anatomy import load_template
 from colapipe.phantom.defaults import (
     CONTRASTS_TAKEN,

@@ -11,8 +11,9 @@ from typing import Any
 from colapipe.bids import tsv
 from colapipe.bids.names import contrast_of, parse_name
 from colapipe.bids.outputs import Derivative, SessionFiles, read_session, session_folders
-from colapipe.bids.reader import participants_in, read_json
+from colapipe.bids.reader import participants_in
 from colapipe.contrasts import CONTRASTS
+from colapipe.files import read_json
 from colapipe.quality.columns import COLUMNS
 from colapipe.quality.scores import SCORE_COLUMNS
 from colapipe.quality.selfcheck_table import SELFCHECK_COLUMNS

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from colapipe.quality.stored_numbers import is_number
+from colapipe.files import is_number
 
 FloatArray = npt.NDArray[np.float64]
 

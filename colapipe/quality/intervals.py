@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from colapipe.quality.stored_numbers import is_number
+from colapipe.files import is_number
 
 
 class Interval(NamedTuple):

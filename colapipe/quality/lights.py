@@ -17,9 +17,9 @@ from typing import Any, Literal
 import numpy as np
 
 from colapipe.contrasts import CONTRASTS
+from colapipe.files import is_number
 from colapipe.quality.pose import FURTHEST, fisher
 from colapipe.quality.selfcheck import SLICES, Measures
-from colapipe.quality.stored_numbers import is_number
 
 Light = Literal["green", "amber", "red", "n/a"]
 

@@ -17,10 +17,10 @@ import numpy.typing as npt
 from colapipe.anatomy.images import Grid, grid_of, same_grid
 from colapipe.anatomy.maps import load_map
 from colapipe.bids.outputs import Derivative, SessionFiles
-from colapipe.bids.reader import read_json
 from colapipe.bids.sidecars import INTENSITY_RANGE
 from colapipe.contrasts import CONTRASTS, LESION_LABEL, TISSUES
 from colapipe.errors import InputFileError
+from colapipe.files import read_json
 from colapipe.quality.arrays import (
     blur_inside,
     correlation,

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from colapipe.bids import tsv
-from colapipe.bids.sidecars import write_json, write_text
+from colapipe.bids.sidecars import write_json
 from colapipe.contrasts import CONTRASTS
+from colapipe.files import write_text
 from colapipe.quality.arrays import has_data
 from colapipe.quality.lights import Verdict, judge
 from colapipe.quality.limits import COVERAGE

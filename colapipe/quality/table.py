@@ -7,15 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from colapipe.bids import tsv
-from colapipe.bids.outputs import (
-    SessionFiles,
-    read_json,
-    read_session,
-    read_table,
-    session_folders,
-)
-from colapipe.bids.sidecars import write_json, write_text
+from colapipe.bids.outputs import SessionFiles, read_session, read_table, session_folders
+from colapipe.bids.sidecars import write_json
 from colapipe.errors import ScanWarning
+from colapipe.files import read_json, write_text
 from colapipe.quality.columns import BOOLEAN_COLUMNS, COLUMNS, COUNT_COLUMNS, TEXT_COLUMNS
 from colapipe.quality.measure import Row, measure_grid
 from colapipe.quality.warnings import (
@@ -94,7 +89,7 @@ def write_session_quality(
 
 def kept_warnings(path: Path) -> list[ScanWarning]:
     """Return what the table of an earlier run was given before anything was measured."""
-    kept = read_json(path.with_suffix(".json")).get(GIVEN)
+    kept = read_json(path.with_suffix(".json"))[0].get(GIVEN)
     entries = kept if isinstance(kept, list) else []
     return [
         ScanWarning(str(entry.get("Contrast", "")), str(entry.get("Message", "")))

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from colapipe.bids.names import derivative_path
 from colapipe.bids.outputs import Derivative, SessionFiles, read_table
-from colapipe.bids.reader import read_json
 from colapipe.bids.sidecars import write_json
 from colapipe.contrasts import CONTRASTS
 from colapipe.errors import ScanWarning
+from colapipe.files import read_json
 from colapipe.quality.limits import NOT_DONE, RED_LIGHT, warning_of_light, warnings_of
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from pathlib import Path
 from PIL import Image
 
 from colapipe.bids.names import parse_name
-from colapipe.bids.sidecars import write_bytes
 from colapipe.contrasts import CONTRASTS
+from colapipe.files import write_bytes
 from colapipe.report.parts import Comparison, Drawing, Picture
 from colapipe.report.session import GridBlock, Session
 

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from colapipe import __version__
-from colapipe.bids.sidecars import write_text
+from colapipe.files import write_text
 from colapipe.quality.gather import SELFCHECK, Group, Row
 from colapipe.quality.outliers import FAR, FEWEST
 from colapipe.quality.review import (

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from colapipe.bids.outputs import SessionFiles, participant_label, read_session, session_folders
-from colapipe.bids.sidecars import write_text
+from colapipe.files import write_text
 from colapipe.quality.histograms import TrainingRange
 from colapipe.quality.stored import QualityError, read_quality
 from colapipe.report import figures, steppers

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from colapipe import __version__
-from colapipe.bids.outputs import SessionFiles, read_json, read_session, session_folders
+from colapipe.bids.outputs import SessionFiles, read_session, session_folders
 from colapipe.bids.reader import DESCRIPTION, participants_in
-from colapipe.bids.sidecars import write_text
+from colapipe.files import read_json, write_text
 from colapipe.report.gallery import write_figures
 from colapipe.report.page import build_subject_report
 from colapipe.report.viewer import build_viewer, viewer_name
@@ -61,7 +61,7 @@ def read_record(out_dir: Path, participant: str) -> dict[str, Any]:
     Where it was not kept, it is put together from the files that the run wrote, as far as they
     tell: scans, engine, model. What is not known is absent, and the report says so.
     """
-    record = read_json(_folder(out_dir) / f"sub-{participant}.json")
+    record = read_json(_folder(out_dir) / f"sub-{participant}.json")[0]
     if not record:
         record = _from_derivatives(out_dir, participant)
     # Somebody may have edited the file.
@@ -80,7 +80,7 @@ def read_failures(out_dir: Path) -> dict[str, list[str]]:
     """Return what the latest run of each participant on record failed with; only of those."""
     failures = {}
     for participant in recorded_participants(out_dir):
-        listed = read_json(_folder(out_dir) / f"sub-{participant}.json").get("failures")
+        listed = read_json(_folder(out_dir) / f"sub-{participant}.json")[0].get("failures")
         entries = listed if isinstance(listed, list) else []
         messages = [str(entry.get("message")) for entry in entries if isinstance(entry, dict)]
         if messages:
@@ -95,7 +95,7 @@ def read_earlier(out_dir: Path) -> dict[str, list[str]]:
     """
     earlier = {}
     for participant in recorded_participants(out_dir):
-        listed = read_json(_folder(out_dir) / f"sub-{participant}.json").get("earlier")
+        listed = read_json(_folder(out_dir) / f"sub-{participant}.json")[0].get("earlier")
         if isinstance(listed, list) and listed:
             earlier[participant] = [str(name) for name in listed]
     return earlier
@@ -119,7 +119,7 @@ def unknown_runs(out_dir: Path) -> dict[str, str]:
     """Return those participants of whom no run of this version has left a record, and why."""
     unknown = {}
     for participant in participants_in(out_dir):
-        record = read_json(_folder(out_dir) / f"sub-{participant}.json")
+        record = read_json(_folder(out_dir) / f"sub-{participant}.json")[0]
         version = record.get("version")
         if not record:
             unknown[participant] = "no run has left a record of it"
@@ -148,7 +148,7 @@ def _from_derivatives(out_dir: Path, participant: str) -> dict[str, Any]:
         for images in files.synth.values()
         for image in images.values()
     )
-    tool = _first(read_json(out_dir / DESCRIPTION).get("GeneratedBy") or ())
+    tool = _first(read_json(out_dir / DESCRIPTION)[0].get("GeneratedBy") or ())
     return {
         "version": tool.get("Version"),
         "engine": engine.get("Name"),

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from colapipe.bids.outputs import Derivative, SessionFiles, read_json
+from colapipe.bids.outputs import Derivative, SessionFiles
+from colapipe.files import read_json
 from colapipe.quality.arrays import shift_and_turn
 from colapipe.quality.histograms import TrainingRange
 from colapipe.report.parts import Comparison, Drawing, Stepper
@@ -252,7 +253,7 @@ def _contrast_rows(
 
 def _transform(derivative: Derivative) -> dict[str, str]:
     """Which scan was moved to which, and how far, as the sidecar says."""
-    sidecar = read_json(derivative.path)
+    sidecar = read_json(derivative.path)[0]
     if sidecar.get("IdentityKept") is True:
         outcome = "aligned already: the identity was kept, its voxels were not resampled to align"
     else:

@@ -32,7 +32,8 @@ from colapipe.bids.outputs import (
     read_session,
     session_folders,
 )
-from colapipe.bids.sidecars import INTENSITY_RANGE, write_text
+from colapipe.bids.sidecars import INTENSITY_RANGE
+from colapipe.files import write_text
 from colapipe.report.figures import TISSUE_COLOURS, map_colours
 from colapipe.report.rows import MAP_PERCENTILE
 from colapipe.report.templates import render, script_hash

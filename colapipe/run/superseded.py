@@ -20,8 +20,9 @@ from colapipe.bids.names import (
     derivative_path,
     parse_name,
 )
-from colapipe.bids.outputs import read_json, session_folders
+from colapipe.bids.outputs import session_folders
 from colapipe.config import Settings
+from colapipe.files import read_json
 from colapipe.plan.sessions import SessionPlan
 from colapipe.run.fingerprints import Times, is_same, times_of
 from colapipe.run.finished import Note, read_notes
@@ -72,7 +73,7 @@ class Output:
     @property
     def sidecar(self) -> Mapping[str, object]:
         """What the JSON file says."""
-        return next((read_json(path) for path in self.paths if path.suffix == ".json"), {})
+        return next((read_json(path)[0] for path in self.paths if path.suffix == ".json"), {})
 
     @property
     def sources(self) -> list[str]:

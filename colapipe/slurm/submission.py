@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from colapipe.files import write_text
 
 RECORD = "submission.json"
 
@@ -57,9 +58,7 @@ class Submission:
             "group": self.group,
             "previous": self.previous.folder.name if self.previous else None,
         }
-        part = self.folder / f".{RECORD}.{os.getpid()}"
-        part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        part.replace(self.folder / RECORD)
+        write_text(self.folder / RECORD, json.dumps(content, indent=1) + "\n")
 
     def state(self, stage: str, label: str, waiting: Mapping[str, str]) -> str:
         """Return what came of a participant's last task of a stage.

@@ -16,7 +16,6 @@ this module and :mod:`colapipe.training.cache` needs to know how planes are stor
 from __future__ import annotations
 
 import json
-import uuid
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,9 +24,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from colapipe.bids.sidecars import write_text
 from colapipe.contrasts import CONTRASTS, TISSUES
 from colapipe.errors import DatasetError
+from colapipe.files import whole, write_text
 
 INDEX_FILE = "index.json"
 INDEX_VERSION = 3
@@ -254,9 +253,8 @@ def read_index(folder: Path) -> dict[str, dict[str, Any]]:
 
 def save_array(path: Path, array: npt.NDArray[Any]) -> None:
     """Write an array whole; several processes may make the same file at the same moment."""
-    temporary = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
-    np.save(temporary, array)
-    temporary.replace(path)
+    with whole(path) as temporary:
+        np.save(temporary, array)
 
 
 def write_index(folder: Path, entries: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from colapipe.files import whole
 from colapipe.training.batches import Batch, fixed_batch
 from colapipe.training.recipes import Recipe
 from colapipe.training.store import SliceStore
@@ -66,11 +67,9 @@ def save_pictures(
             panels = [truth, synthetic, np.clip(np.abs(truth - synthetic) * 4, 0, 1)]
             rows.append(np.concatenate([_upright(panel) for panel in panels], axis=1))
     if rows:
-        path.parent.mkdir(parents=True, exist_ok=True)
         grey = np.rint(np.concatenate(rows) * 255).astype(np.uint8)
-        temporary = path.with_name(f".{path.name}")
-        Image.fromarray(grey).save(temporary, format="PNG")
-        temporary.replace(path)
+        with whole(path) as temporary:
+            Image.fromarray(grey).save(temporary, format="PNG")
 
 
 def _tasks(recipe: Recipe, store: SliceStore, name: str) -> Iterator[tuple[str, list[str]]]:

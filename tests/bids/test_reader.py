@@ -18,10 +18,10 @@ from colapipe.bids.reader import (
     labels_in,
     open_dataset,
     read_filter_file,
-    read_json,
     read_sidecar,
 )
 from colapipe.errors import DatasetError, UsageError
+from colapipe.files import read_json
 
 MakeTree = Callable[..., Path]
 
