@@ -37,16 +37,16 @@ setoption boundguess 1
 setscale 2
 setoption smoothing 2
 clear U
-clear START
-setrow START 1 0 0 0  0 1 0 0  0 0 1 0  0 0 0 1
-optimise 6 START 0.0 0.0 0.0 0.0 0.0 0.0 0.0 rel 2
+clear UA
+setrow UA 1 0 0 0  0 1 0 0  0 0 1 0  0 0 0 1
+optimise 6 UA 0.0 0.0 0.0 0.0 0.0 0.0 0.0 rel 2
 sort U
-clear COARSE
-copy U COARSE
+clear UB
+copy U UB
 setscale 1
 setoption smoothing 1
 clear U
-optimise 6 COARSE:1 0.0 0.0 0.0 0.0 0.0 0.0 0.0 rel 1
+optimise 6 UB:1 0.0 0.0 0.0 0.0 0.0 0.0 0.0 rel 1
 sort U
 """
 _REFINEMENT_FILE = "refinement.sch"
