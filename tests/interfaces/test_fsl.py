@@ -100,7 +100,7 @@ def test_flirt_is_asked_for_a_matrix_and_no_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for path in ("moving.nii", "reference.nii", "weight.nii"):
+    for path in ("moving.nii", "reference.nii", "weight.nii", "refinement.sch"):
         Path(path).touch()
     given = ("moving.nii", "reference.nii", "start.mat", "result.mat")
     start = [
@@ -116,6 +116,7 @@ def test_flirt_is_asked_for_a_matrix_and_no_image(
     assert fsl.rigid_flirt(*given, "weight.nii").cmdline.split() == [
         *start,
         *("-dof", "6", "-init", "start.mat", "-nosearch", "-refweight", "weight.nii"),
+        *("-schedule", "refinement.sch"),
     ]
 
 
