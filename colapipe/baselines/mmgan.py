@@ -274,28 +274,6 @@ def curriculum(iteration: int, total: int, rng: np.random.Generator, most: int =
     return stage + 1 if stage < most else int(rng.integers(1, most + 1))
 
 
-def hide(present: Tensor, count: int, rng: np.random.Generator) -> Tensor:
-    """Return what is available after ``count`` contrasts of each sample have been hidden.
-
-    At least one stays, and at least one is hidden.
-
-    Parameters
-    ----------
-    present : Tensor, shape (batch, M), bool
-        Two contrasts or more each.
-    count : int
-    rng : Generator
-    """
-    available = present.clone()
-    for row in range(len(present)):
-        there = present[row].nonzero()[:, 0].tolist()
-        if len(there) < 2:
-            raise ValueError("a participant with one contrast has nothing to learn from")
-        hidden = rng.permutation(there)[: min(max(count, 1), len(there) - 1)]
-        available[row, torch.from_numpy(hidden)] = False
-    return available
-
-
 class MMGANModel(NetworkModel):
     """A trained generator; the discriminator is not needed any more.
 

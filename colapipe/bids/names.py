@@ -317,17 +317,6 @@ def bids_uri(relative: str | PurePosixPath, dataset: str = "") -> str:
     return f"bids:{dataset}:{PurePosixPath(relative)}"
 
 
-def strip_prefix(label: str, prefix: str) -> str:
-    """Return a label without ``sub-`` or ``ses-``, which users may or may not type.
-
-    Examples
-    --------
-    >>> strip_prefix("sub-01", "sub"), strip_prefix("01", "sub")
-    ('01', '01')
-    """
-    return label.removeprefix(f"{prefix}-")
-
-
 def template(name: str) -> dict[str, Any]:
     """Read a JSON file of ``bids_templates``."""
     text = resources.files("colapipe.bids_templates").joinpath(name).read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ import difflib
 import errno
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from colapipe.bids.ignore import BidsIgnore, read_bidsignore
 from colapipe.bids.left_out import left_out, why_left_out
 from colapipe.bids.names import (
     IMAGE_EXTENSIONS,
-    Entities,
     contrast_of,
     parse_name,
     why_not_acquired,
@@ -534,55 +533,3 @@ def _check_query(option: str, contrast: str, query: Mapping[str, Any]) -> None:
 def _near(word: str, words: Iterable[str]) -> str:
     match = difflib.get_close_matches(word, list(words), n=1)
     return f" (did you mean {match[0]}?)" if match else ""
-
-
-def read_sidecar(path: Path, root: Path | None = None) -> tuple[dict[str, Any], list[str]]:
-    """Read the metadata of an image, following BIDS' inheritance principle.
-
-    A JSON file counts if it has the image's suffix and no entity that the image lacks. Files
-    nearer to the image win over those nearer to the root; of several in one folder, the one with
-    most entities counts.
-
-    Parameters
-    ----------
-    path : Path
-        The image.
-    root : Path or None
-        The dataset's folder; None reads the image's own folder only.
-
-    Returns
-    -------
-    metadata : dict
-    warnings : list of str
-        One for each file that could not be used.
-    """
-    image = parse_name(path.name)
-    metadata: dict[str, Any] = {}
-    warnings = []
-    for folder in _levels(path.parent, root):
-        candidates = [
-            (len(entities.values), candidate)
-            for candidate, entities in _json_files(folder)
-            if entities.suffix == image.suffix and entities.values.items() <= image.values.items()
-        ]
-        for _, candidate in sorted(candidates)[-1:]:
-            content, problem = read_json(candidate)
-            metadata.update(content)
-            if problem is not None:
-                warnings.append(f"{problem}; it is ignored")
-    return metadata, warnings
-
-
-def _levels(folder: Path, root: Path | None) -> list[Path]:
-    """Return the folders from the root down to `folder`."""
-    if root is None or not folder.is_relative_to(root):
-        return [folder]
-    return [folder, *(p for p in folder.parents if p.is_relative_to(root))][::-1]
-
-
-def _json_files(folder: Path) -> Iterator[tuple[Path, Entities]]:
-    for path in sorted(folder.glob("*.json")):
-        try:
-            yield path, parse_name(path.name)
-        except ValueError:
-            continue

@@ -154,17 +154,6 @@ def parameter_sizes(path: Path) -> dict[str, int]:
     return sizes
 
 
-def parameter_count(path: Path) -> int:
-    """Return how many numbers the tensors of a checkpoint hold, from its header alone.
-
-    Raises
-    ------
-    CheckpointError
-        If the file is not a complete safetensors file.
-    """
-    return sum(parameter_sizes(path).values())
-
-
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a whole file, in hexadecimal."""
     with Path(path).open("rb") as stream:

@@ -15,23 +15,6 @@ from colapipe.coladiff.schedule import Schedule
 FloatArray = npt.NDArray[np.float64]
 
 
-def step_linear_times(schedule: Schedule, steps: int) -> list[int]:
-    """Return STEP's linear times, descending: tau_i = floor(i (T - 1) / (S - 1)), counted from 0.
-
-    A single step is at T, where the start is noise.
-
-    Raises
-    ------
-    ValueError
-        If ``steps`` is not in 1..T.
-    """
-    schedule.check_steps(steps)
-    T, S = schedule.timesteps, steps
-    if S == 1:
-        return [T]
-    return [i * (T - 1) // (S - 1) + 1 for i in reversed(range(S))]
-
-
 def step_quadratic_times(schedule: Schedule, steps: int) -> list[int]:
     """Return STEP's quadratic times, descending: tau_i = floor(0.8 T (i / (S - 1))^2), from 0.
 

@@ -129,11 +129,6 @@ def inversion_recovery(tissue: Tissue, tr: float, te: float, ti: float) -> float
     return tissue.pd * recovery * math.exp(-te / tissue.t2)
 
 
-def nulling_time(t1: float, tr: float) -> float:
-    """Return the inversion time, in seconds, at which a tissue of this T1 gives no signal."""
-    return t1 * (math.log(2) - math.log1p(math.exp(-tr / t1)))
-
-
 def with_gadolinium(tissue: Tissue, concentration: float) -> Tissue:
     """Return the tissue with ``concentration`` mmol/L of gadolinium: 1/T1' = 1/T1 + r1 c."""
     return replace(tissue, t1=1 / (1 / tissue.t1 + RELAXIVITY * concentration))

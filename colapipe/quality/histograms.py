@@ -163,23 +163,3 @@ def fit_range(training: Sequence[FloatArray], held_out: Sequence[FloatArray] = (
         participants=len(shares),
         limit=sorted(distances)[rank - 1] if rank <= len(distances) else None,
     )
-
-
-def training_range(metadata: Mapping[str, Any], contrast: str) -> TrainingRange | None:
-    """Return the training range of a contrast, or None if the model does not carry one.
-
-    Parameters
-    ----------
-    metadata : mapping
-        The description of a checkpoint (``ModelInfo.metadata``).
-    contrast : str
-
-    Raises
-    ------
-    QualityError
-        If what the model carries is malformed.
-    """
-    from colapipe.quality.stored import read_quality
-
-    quality = read_quality(metadata)
-    return None if quality is None else quality.histograms.get(contrast)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from colapipe.bids.names import report_path
 from colapipe.bids.outputs import SessionFiles, participant_label, read_session, session_folders
 from colapipe.files import write_text
 from colapipe.quality.histograms import TrainingRange
@@ -91,7 +92,7 @@ def build_subject_report(
     """
     label = participant_label(participant)
     context = _context(out_dir, label, run, show_head)
-    target = out_dir / f"sub-{label}.html"
+    target = out_dir / report_path(label)
     write_text(target, render("report.html", context, script="report.js"))
     write_figures(out_dir, label, context["sessions"])
     return target

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from colapipe import __version__
+from colapipe.bids.names import report_path
 from colapipe.bids.outputs import SessionFiles, read_session, session_folders
 from colapipe.bids.reader import DESCRIPTION, participants_in
 from colapipe.files import read_json, write_text
@@ -104,7 +105,7 @@ def read_earlier(out_dir: Path) -> dict[str, list[str]]:
 def delete_report(out_dir: Path, participant: str) -> None:
     """Delete the pages, the figures and the record of a participant of whom nothing is left."""
     for path in (
-        out_dir / f"sub-{participant}.html",
+        out_dir / report_path(participant),
         out_dir / viewer_name(participant),
         _folder(out_dir) / f"sub-{participant}.json",
     ):

@@ -20,7 +20,6 @@ from colapipe.baselines.mmgan import (
     curriculum,
     discriminator_loss,
     generator_loss,
-    hide,
     impute,
 )
 from colapipe.baselines.slicewise import make_metadata
@@ -165,20 +164,6 @@ def test_the_curriculum_grows_and_ends_with_everything() -> None:
     assert counts[200:300] == [3] * 100
     assert set(counts[300:]) == {1, 2, 3}
     assert {curriculum(i, 10, rng, most=1) for i in range(10)} == {1}
-
-
-def test_hiding_leaves_a_source_and_hides_something() -> None:
-    rng = np.random.default_rng(0)
-    seen = set()
-    for _ in range(30):
-        available = hide(PRESENT, 3, rng)
-        assert not (available & ~PRESENT).any()
-        assert available.sum(dim=1).tolist() == [1, 1]
-        seen.add(tuple(available[0].tolist()))
-    assert len(seen) == 4
-    assert hide(PRESENT, 1, rng).sum(dim=1).tolist() == [3, 2]
-    with pytest.raises(ValueError, match="nothing to learn"):
-        hide(torch.tensor([[True, False]]), 1, rng)
 
 
 def test_it_synthesises_through_the_common_interface(tmp_path: Path) -> None:

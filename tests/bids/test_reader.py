@@ -18,7 +18,6 @@ from colapipe.bids.reader import (
     labels_in,
     open_dataset,
     read_filter_file,
-    read_sidecar,
 )
 from colapipe.errors import DatasetError, UsageError
 from colapipe.files import read_json
@@ -305,30 +304,6 @@ def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
     assert read_json(path) == ({"a": 1}, None)
 
 
-def test_sidecars_inherit_from_the_levels_above(make_tree: MakeTree) -> None:
-    root = make_tree(
-        {
-            "T1w.json": {"EchoTime": 1, "A": "root"},
-            "T2w.json": {"EchoTime": 9},
-            "sub-01/sub-01_T1w.json": {"EchoTime": 2},
-            "sub-01/anat/sub-01_acq-b_T1w.json": {"EchoTime": 8},
-            "sub-01/anat/sub-01_T1w.json": {"FlipAngle": 1},
-            "sub-01/anat/sub-01_acq-a_T1w.json": {"FlipAngle": 2},
-            "sub-01/anat/sub-01_acq-a_run-1_T1w.nii.gz": None,
-        }
-    )
-    image = root / "sub-01/anat/sub-01_acq-a_run-1_T1w.nii.gz"
-    assert read_sidecar(image, root) == ({"EchoTime": 2, "A": "root", "FlipAngle": 2}, [])
-    assert read_sidecar(image) == ({"FlipAngle": 2}, [])
-
-
-def test_a_bad_sidecar_is_a_warning(make_tree: MakeTree) -> None:
-    root = make_tree({"T1w.json": {"A": 1}, "sub-01/anat/sub-01_T1w.json": "{"})
-    metadata, warnings = read_sidecar(root / "sub-01/anat/sub-01_T1w.nii.gz", root)
-    assert metadata == {"A": 1}
-    assert len(warnings) == 1 and "sub-01_T1w.json: is not JSON" in warnings[0]
-
-
 def test_reading_names_needs_neither_pybids_nor_numpy(dataset: RawDataset) -> None:
     code = (
         "import sys\n"
@@ -352,8 +327,6 @@ def test_real_scans_with_sessions_are_read(shared_data: Path) -> None:
     listing = dataset.listing("mslong01")
     assert listing.contrasts() == {"01": {"T1w", "T2w", "FLAIR"}, "02": {"T1w", "T2w", "FLAIR"}}
     assert dataset.unread(listing) == [] and dataset.left_out() == []
-    metadata, warnings = read_sidecar(listing.scans[0].path, dataset.root)
-    assert metadata["SkullStripped"] is False and warnings == []
 
 
 @pytest.mark.shared_data

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from colapipe.quality.histograms import fit_range, histogram, histogram_of_levels, training_range
+from colapipe.quality.histograms import fit_range, histogram, histogram_of_levels
 from colapipe.quality.stored import Quality, QualityError, read_quality
 from colapipe.run.model import read_model
 
@@ -63,15 +63,16 @@ def test_a_histogram_of_nothing_is_refused(values):
 def test_what_is_written_is_read():
     quality = Quality({"T1w": fit_range(crowd(20))})
     metadata = {"quality": json.loads(json.dumps(quality.to_dict()))}
-    again = training_range(metadata, "T1w")
-    assert again is not None and again.limit == pytest.approx(quality.histograms["T1w"].limit, 1e-3)
+    stored = read_quality(metadata)
+    assert stored is not None and set(stored.histograms) == {"T1w"}
+    again = stored.histograms["T1w"]
+    assert again.limit == pytest.approx(quality.histograms["T1w"].limit, 1e-3)
     np.testing.assert_allclose(again.mean, quality.histograms["T1w"].mean, atol=1e-5)
-    assert training_range(metadata, "T2w") is None
 
 
 @pytest.mark.parametrize("metadata", [{}, {"quality": None}])
 def test_a_model_without_quality_numbers_has_none(metadata):
-    assert read_quality(metadata) is None and training_range(metadata, "T1w") is None
+    assert read_quality(metadata) is None
 
 
 @pytest.mark.parametrize(
