@@ -126,7 +126,7 @@ def graph_cost(settings: Settings, plans: Sequence[SessionPlan], portion: int) -
     from colapipe.workflows.cache import count_nodes
     from colapipe.workflows.engines import load_engine
     from colapipe.workflows.execution import ask_quietly
-    from colapipe.workflows.run import Run
+    from colapipe.workflows.session import Run
 
     ask_quietly()
     engine, version = choose_engine("builtin")

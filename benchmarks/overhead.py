@@ -35,7 +35,7 @@ def graph_of(settings: Settings) -> nx.DiGraph:
     from colapipe.workflows.base import init_colapipe_wf
     from colapipe.workflows.cache import prepare_graph
     from colapipe.workflows.engines import load_engine
-    from colapipe.workflows.run import Run
+    from colapipe.workflows.session import Run
 
     model = None if settings.mode == "preproc-only" else read_model(settings.model)
     engine, version = choose_engine(settings.engine)

@@ -12,14 +12,13 @@ from nipype.pipeline.engine import Node, Workflow
 from colapipe.interfaces.report import WriteReport
 from colapipe.plan.sessions import SessionPlan
 from colapipe.run.failures import node_name
-from colapipe.workflows.alignment import add_alignment
 from colapipe.workflows.files import prepared_files
+from colapipe.workflows.grid import add_alignment
 from colapipe.workflows.memory import million_voxels, nodes_of, plan_memory
 from colapipe.workflows.quality import save_quality
-from colapipe.workflows.run import Run
 from colapipe.workflows.scan import init_scan_wf
 from colapipe.workflows.selfcheck import add_self_check, is_checked
-from colapipe.workflows.session import Session, session_name, with_brain
+from colapipe.workflows.session import Run, Session, session_name, with_brain
 from colapipe.workflows.targets import add_targets
 
 

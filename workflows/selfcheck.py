@@ -14,8 +14,7 @@ from colapipe.plan.targets import Space
 from colapipe.quality.selfcheck import SAMPLES, STEPS
 from colapipe.workflows import outputs
 from colapipe.workflows.files import SpaceFiles, feed
-from colapipe.workflows.run import Run
-from colapipe.workflows.session import Session
+from colapipe.workflows.session import Run, Session
 
 MAPS = ("mask_file", "csf", "gm", "wm")
 

@@ -9,7 +9,7 @@ from colapipe.interfaces.evaluation import Score
 from colapipe.interfaces.slices import PasteBack
 from colapipe.interfaces.synthesis import Synthesise
 from colapipe.plan.targets import Target
-from colapipe.workflows.run import Run
+from colapipe.workflows.session import Run
 
 SLOPPY_STEPS = 1
 

@@ -447,7 +447,7 @@ def _carry_out(
     screen: Screen,
 ) -> Attempt:
     """Carry plans out, again without the transforms and contrasts that were refused on the way."""
-    from colapipe.workflows.alignment import alignments
+    from colapipe.workflows.grid import alignments
 
     base_dir = work_folder(settings)
 
@@ -483,10 +483,10 @@ def _execute(
     """Build the workflow, say what is cached, and run the rest."""
     if not any(plan.spaces for plan in plans):
         return Executed()
-    from colapipe.workflows.alignment import alignments
-    from colapipe.workflows.anatomical import CHECK
+    from colapipe.workflows.alignment import CHECK
     from colapipe.workflows.cache import count_nodes, written_files
     from colapipe.workflows.execution import Executor, configure_nipype, execute, local_executor
+    from colapipe.workflows.grid import alignments
     from colapipe.workflows.plugins.load import load_plugin
 
     log_dir = Path(about["log_dir"])
@@ -524,7 +524,7 @@ def _build_workflow(
     """Return the Nipype workflow of some participants."""
     from colapipe.workflows.base import init_colapipe_wf
     from colapipe.workflows.engines import load_engine
-    from colapipe.workflows.run import Run
+    from colapipe.workflows.session import Run
 
     described = {
         participant: describe_participant(about, group)

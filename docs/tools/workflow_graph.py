@@ -84,7 +84,7 @@ def full_graph() -> nx.DiGraph:
     from colapipe.workflows.base import init_colapipe_wf
     from colapipe.workflows.cache import prepare_graph
     from colapipe.workflows.engines import load_engine
-    from colapipe.workflows.run import Run
+    from colapipe.workflows.session import Run
 
     with tempfile.TemporaryDirectory() as name:
         folder, scans = Path(name), {}

@@ -17,7 +17,7 @@ from colapipe.run.model import ModelInfo
 from colapipe.workflows.base import init_colapipe_wf
 from colapipe.workflows.cache import prepare_graph
 from colapipe.workflows.engines import load_engine
-from colapipe.workflows.run import Run
+from colapipe.workflows.session import Run
 
 ALL = ("T1w", "T2w", "T1ce", "FLAIR")
 Graph = nx.DiGraph
