@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import graphlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -117,6 +118,45 @@ def listed(offenders: list[Import]) -> str:
 def test_the_reader_of_imports_sees_them(source: str, expected: tuple[str, bool]) -> None:
     found = {(i.target, i.at_import) for i in imports_in(source, "colapipe.anatomy.bias")}
     assert expected in found
+
+
+def room(module: str) -> str:
+    """Return the room of a module: the folder or file right below ``colapipe``."""
+    return module.split(".")[1]
+
+
+def test_no_room_is_reached_from_a_room_that_it_needs() -> None:
+    modules = {module_name(path) for path in source_files()} - {"colapipe"}
+    rooms = {room(name) for name in modules}
+    needs: dict[str, set[str]] = {}
+    for found in all_imports():
+        if "." in found.importer and found.target.startswith("colapipe."):
+            pair = room(found.importer), room(found.target)
+            if pair[0] != pair[1] and pair[1] in rooms:
+                needs.setdefault(pair[0], set()).add(pair[1])
+    order = list(graphlib.TopologicalSorter(needs).static_order())  # raises CycleError
+    assert order.index("cli") == len(order) - 1
+    assert {"coladiff", "errors", "slices", "contrasts"} <= {r for r in rooms if r not in needs}
+
+
+@pytest.mark.parametrize(
+    ("above", "below"),
+    [
+        ("evaluation", "quality"),
+        ("report", "quality"),
+        ("quality", "plan"),
+        ("run", "plan"),
+        ("training", "slices"),
+        ("anatomy", "files"),
+    ],
+)
+def test_what_lies_below_does_not_know_what_is_made_of_it(above: str, below: str) -> None:
+    wrong = [
+        i
+        for i in all_imports()
+        if within(i.importer, f"colapipe.{below}") and within(i.target, f"colapipe.{above}")
+    ]
+    assert not wrong, listed(wrong)
 
 
 def test_the_library_does_not_know_nipype() -> None:

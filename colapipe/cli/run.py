@@ -24,7 +24,6 @@ from colapipe import __version__
 from colapipe.bids.dataset import validate, write_dataset_description
 from colapipe.bids.derivatives import parse_derivatives
 from colapipe.cli import preflight
-from colapipe.cli.attempts import Attempt, Executed, Refusals, carry_out, read_refusals
 from colapipe.cli.screen import Screen
 from colapipe.cli.settle import Settling, left_behind, name_strangers, why_withheld
 from colapipe.cli.space import check_writable
@@ -35,6 +34,7 @@ from colapipe.plan.participants import plan_run
 from colapipe.plan.sessions import SessionPlan
 from colapipe.plan.targets import Request
 from colapipe.report.methods import methods
+from colapipe.run.attempts import Attempt, Executed, Refusals, carry_out, read_refusals
 from colapipe.run.failures import Failure, last_words, participant_of
 from colapipe.run.finished import FinishedParticipants, Task
 from colapipe.run.model import ModelInfo, read_model
@@ -224,8 +224,8 @@ def _export(
 
 def _gather(settings: Settings) -> int:
     """Carry out the group level."""
-    from colapipe.group import TABLE as TABLE_OF_GROUP
-    from colapipe.group import write_group
+    from colapipe.report.group import TABLE as TABLE_OF_GROUP
+    from colapipe.report.group import write_group
 
     path = settings.out_dir / "dataset_description.json"
     if not path.is_file():

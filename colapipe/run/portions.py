@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from colapipe.cli.attempts import Attempt
 from colapipe.config import Settings
 from colapipe.plan.sessions import SessionPlan
+from colapipe.run.attempts import Attempt
 from colapipe.run.failures import Failure, participant_of
 from colapipe.run.fingerprints import Times
 from colapipe.run.finished import FinishedParticipants, Task

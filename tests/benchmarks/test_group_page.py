@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from colapipe.group import write_group
+from colapipe.report.group import write_group
 
 PATH = Path(__file__).resolve().parents[2] / "benchmarks" / "group_page.py"
 

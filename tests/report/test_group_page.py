@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from colapipe.group import write_group
 from colapipe.quality.table import write_quality
+from colapipe.report.group import write_group
 
 HOSTILE = '<script>alert("x")</script><img src=x onerror=alert(1)>\u202e\'&amp;'
 SHOWN = HOSTILE.replace("\u202e", "\\u202e")

@@ -12,9 +12,9 @@ import pytest
 from colapipe import __version__
 from colapipe.bids.dataset import BIDSIGNORE, validate
 from colapipe.cli.app import main
-from colapipe.group import write_group
 from colapipe.quality.scores import write_scores_tsv
 from colapipe.quality.table import write_quality
+from colapipe.report.group import write_group
 
 
 @pytest.fixture

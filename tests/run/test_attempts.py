@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from colapipe.cli.attempts import Executed, Refusals, carry_out, read_refusals
 from colapipe.plan.again import RefusedTransform
 from colapipe.plan.sessions import SessionPlan
 from colapipe.plan.targets import Space
+from colapipe.run.attempts import Executed, Refusals, carry_out, read_refusals
 from colapipe.run.failures import Failure
 
 
