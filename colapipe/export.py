@@ -24,12 +24,12 @@ import numpy as np
 import numpy.typing as npt
 
 from colapipe.anatomy.images import load_scan, oriented_image, save_image
-from colapipe.bids import tsv
 from colapipe.bids.outputs import Derivative, SessionFiles, read_session
 from colapipe.bids.sidecars import write_json
+from colapipe.bids.tables import write_table
 from colapipe.contrasts import CONTRASTS
 from colapipe.errors import InputFileError, OutputError, UsageError
-from colapipe.files import whole, write_text
+from colapipe.files import whole
 from colapipe.slices import Shape, mask_to_model_grid, model_grid, to_model_grid
 
 SHAPE: Shape = (240, 240, 155)
@@ -243,7 +243,7 @@ def export(
     # Without its table, a folder that is half written does not pass for an export.
     for folder in (BRATS_FOLDER, NNUNET_FOLDER):
         _make_folder(directory / folder)
-    write_text(directory / MANIFEST, "\t".join(COLUMNS) + "\n")
+    write_table(directory / MANIFEST, (), COLUMNS)
     rows: list[dict[str, str]] = []
     written: set[Path] = set()
     for case in cases:
@@ -260,8 +260,7 @@ def export(
         rows += _rows(case, channels, out_dir, rendered, files, problem)
     _delete_stale(directory, written)
     write_json(directory / "dataset.json", _dataset_json(channels))
-    write_json((directory / MANIFEST).with_suffix(".json"), COLUMNS)
-    write_text(directory / MANIFEST, _table(rows))
+    write_table(directory / MANIFEST, rows, COLUMNS)
     in_brats = {row["case"] for row in rows if row.get("brats_file")}
     in_nnunet = {row["case"] for row in rows if row.get("nnunet_file")}
     incomplete = len(cases) - len(in_brats | in_nnunet)
@@ -600,13 +599,6 @@ def _origin(image: Image, out_dir: Path) -> dict[str, str]:
 
 def _place(path: Path, out_dir: Path) -> str:
     return (path.relative_to(out_dir) if path.is_relative_to(out_dir) else path).as_posix()
-
-
-def _table(rows: Sequence[Mapping[str, str]]) -> str:
-    """Return the manifest: no tabs or line ends in a cell, n/a for nothing."""
-    lines = ["\t".join(COLUMNS)]
-    lines += ["\t".join(tsv.cell(row.get(name)) for name in COLUMNS) for row in rows]
-    return "\n".join(lines) + "\n"
 
 
 def _dataset_json(channels: Sequence[str]) -> dict[str, Any]:

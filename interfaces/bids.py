@@ -20,7 +20,7 @@ from nipype.interfaces.base import (
 from colapipe.bids import sidecars
 from colapipe.bids.names import derivative_path
 from colapipe.contrasts import TISSUES
-from colapipe.files import whole, write_bytes
+from colapipe.files import write_bytes
 from colapipe.interfaces.published import Published
 
 
@@ -236,7 +236,8 @@ class SaveScores(_Save):
     input_spec = _SaveScoresInput
 
     def _run_interface(self, runtime: Any) -> Any:
-        from colapipe.quality.scores import describe_columns, write_scores_tsv
+        from colapipe.bids.tables import write_table
+        from colapipe.quality.scores import describe_columns
 
         given = self.inputs
         rows = [
@@ -250,9 +251,7 @@ class SaveScores(_Save):
         if given.session:
             who["session_id"] = f"ses-{given.session}"
         rows = [{**who, **row} for row in rows]
-        sidecars.write_json(self._path(".json", **names), describe_columns(rows))
-        with whole(table) as temporary:
-            write_scores_tsv(temporary, rows)
+        write_table(table, rows, describe_columns(rows))
         self._results["out_files"] = [str(table)]
         return runtime
 

@@ -6,7 +6,6 @@ images too; `colapipe.bids.derivatives` finds what a run may build upon.
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -156,12 +155,3 @@ def _place(found: SessionFiles, derivative: Derivative) -> None:
         found.ambiguous.append(derivative.path)
     else:
         of_space[key] = derivative
-
-
-def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
-    """Read a BIDS TSV: column names and rows of text. Raises OSError or ValueError."""
-    with path.open(encoding="utf-8", newline="") as stream:
-        rows = [row for row in csv.reader(stream, delimiter="\t") if row]
-    if not rows:
-        raise ValueError("is empty")
-    return rows[0], rows[1:]

@@ -6,14 +6,14 @@ figure on the synthesised image's own scale and after the best gain and offset p
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
-from colapipe.bids import tsv
+import pandas as pd
+
+from colapipe.bids.tables import as_tsv, table_of
 from colapipe.contrasts import CONTRASTS
 from colapipe.evaluation import paper
 from colapipe.evaluation.bootstrap import (
@@ -58,11 +58,7 @@ class Table(NamedTuple):
 
     def tsv(self) -> str:
         """Return the table as tab-separated values, without title and note."""
-        text = io.StringIO()
-        writer = csv.writer(text, delimiter="\t", lineterminator="\n")
-        writer.writerow(self.header)
-        writer.writerows(self.rows)
-        return text.getvalue()
+        return as_tsv(pd.DataFrame(list(self.rows), columns=list(self.header)))
 
 
 class Scores:
@@ -404,11 +400,7 @@ def long_tsv(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return rows of :func:`summary` or :func:`differences` as tab-separated values."""
     if not rows:
         return ""
-    text = io.StringIO()
-    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
-    writer.writerow(rows[0])
-    writer.writerows([tsv.cell(value) for value in row.values()] for row in rows)
-    return text.getvalue()
+    return as_tsv(table_of(rows, list(rows[0])))
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from colapipe.bids import tsv
 from colapipe.bids.names import contrast_of, parse_name
 from colapipe.bids.outputs import Derivative, SessionFiles, read_session, session_folders
 from colapipe.bids.reader import participants_in
+from colapipe.bids.tables import cell, read_table
 from colapipe.contrasts import CONTRASTS
 from colapipe.files import read_json
 from colapipe.quality.columns import COLUMNS
@@ -116,7 +115,7 @@ def gather(
         passed_over = {out_dir / name for name in earlier.get(participant, ())}
         for message in failures.get(participant, ()):
             more = f" ({EARLIER})" if passed_over else ""
-            group.rows.append({**who, "failure": tsv.cell(message) + more})
+            group.rows.append({**who, "failure": cell(message) + more})
         for session, folder in session_folders(out_dir, participant).items():
             here = who | ({"session_id": f"ses-{session}"} if session else {})
             try:
@@ -187,7 +186,7 @@ class _Session:
         if reference:
             row["reference"] = reference
         return self.found.setdefault(
-            (reference, contrast, synthetic), row | {"contrast": tsv.cell(contrast)}
+            (reference, contrast, synthetic), row | {"contrast": cell(contrast)}
         )
 
     def _add_quality(self, table: Derivative) -> None:
@@ -201,7 +200,7 @@ class _Session:
         if problem is not None:
             self.group.problems.append(problem)
         listed = sidecar.get(WARNINGS)
-        words = [tsv.cell(word) for word in listed] if isinstance(listed, list) else []
+        words = [cell(word) for word in listed] if isinstance(listed, list) else []
         # A table of an earlier version says them in its sidecar alone.
         missing = [word for word in words if not any(join_warnings([word]) in s for s in said)]
         self.group.warnings += missing
@@ -237,21 +236,19 @@ class _Session:
             known = {SELFCHECK + name: text for name, text in read.items()}
             row.update({name: text for name, text in known.items() if name in SELFCHECK_GROUP})
 
-    def _read(self, table: Derivative, *needed: str) -> Iterator[Row]:
+    def _read(self, derivative: Derivative, *needed: str) -> Iterator[Row]:
         """Yield the rows of a table as text, without ``n/a``; a problem if it is none."""
-        path = table.path
+        path = derivative.path
         try:
-            with path.open(encoding="utf-8", newline="") as file:
-                reader = csv.DictReader(file, delimiter="\t")
-                rows = list(reader)
-                missing = [name for name in needed if name not in (reader.fieldnames or ())]
-                if missing:
-                    raise ValueError(f"without the column {missing[0]}")
-        except (OSError, ValueError, csv.Error) as err:
+            table = read_table(path)
+            missing = [name for name in needed if name not in table.columns]
+            if missing:
+                raise ValueError(f"without the column {missing[0]}")
+        except (OSError, ValueError) as err:
             self.group.problems.append(f"{path}: is not a table of this kind ({err})")
             return
-        for row in rows:
-            texts = {name: tsv.cell(text) for name, text in row.items() if isinstance(name, str)}
+        for row in table.to_dict("records"):
+            texts = {str(name): cell(text) for name, text in row.items()}
             yield {name: text for name, text in texts.items() if text != "n/a" or name in needed}
 
 
@@ -276,11 +273,11 @@ def _made(sidecar: Mapping[str, Any]) -> Row:
     sources = sidecar.get("SynthesizedFrom")
     slices = sidecar.get("SynthesizedSlices")
     return {
-        "sources": "+".join(map(tsv.cell, sources)) if isinstance(sources, list) else "n/a",
-        "model": tsv.cell(model.get("Name")),
-        "weights_sha256": tsv.cell(model.get("WeightsSHA256")),
-        "sampler": tsv.cell(model.get("Sampler")),
-        "steps": tsv.cell(model.get("Steps")),
-        "samples": tsv.cell(model.get("Samples")),
-        "slices": tsv.cell(slices.get("Count")) if isinstance(slices, dict) else "n/a",
+        "sources": "+".join(map(cell, sources)) if isinstance(sources, list) else "n/a",
+        "model": cell(model.get("Name")),
+        "weights_sha256": cell(model.get("WeightsSHA256")),
+        "sampler": cell(model.get("Sampler")),
+        "steps": cell(model.get("Steps")),
+        "samples": cell(model.get("Samples")),
+        "slices": cell(slices.get("Count")) if isinstance(slices, dict) else "n/a",
     }

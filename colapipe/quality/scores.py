@@ -6,7 +6,6 @@ and a description of every column in :data:`SCORE_COLUMNS` for the JSON file bes
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,8 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from colapipe.bids import tsv
+from colapipe.bids.tables import MISSING, as_tsv, read_rows, table_of
 from colapipe.contrasts import TISSUES
+from colapipe.files import write_text
 from colapipe.quality import metrics
 from colapipe.slices import slices_with_brain
 
@@ -302,11 +302,7 @@ def write_scores_tsv(path: Path | str, rows: Sequence[Mapping[str, Any]]) -> Non
     ValueError
         If a row has a key that is not a column of :data:`SCORE_COLUMNS`.
     """
-    columns = list(describe_columns(rows))
-    with Path(path).open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([tsv.cell(row.get(name)) for name in columns] for row in rows)
+    write_text(Path(path), as_tsv(table_of(rows, list(describe_columns(rows)))))
 
 
 def read_scores_tsv(path: Path | str) -> list[Row]:
@@ -327,19 +323,18 @@ def read_scores_tsv(path: Path | str) -> list[Row]:
     ValueError
         If a cell that should hold a number does not; the message names the file and the column.
     """
-    with Path(path).open(encoding="utf-8", newline="") as file:
-        table = list(csv.DictReader(file, delimiter="\t"))
     try:
-        return [{name: _value(name, cell) for name, cell in row.items()} for row in table]
+        rows = read_rows(Path(path))
+        return [{name: _value(name, cell) for name, cell in row.items()} for row in rows]
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _value(name: str, cell: str | None) -> Any:
+def _value(name: str, cell: str) -> Any:
     """Return what the text of one cell means."""
     if name in _TEXT_COLUMNS:
         return cell
-    if cell in (None, "n/a"):
+    if cell == MISSING:
         return math.nan
     try:
         return int(cell) if name in _COUNT_COLUMNS else float(cell)

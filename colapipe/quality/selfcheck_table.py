@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from colapipe.bids import tsv
-from colapipe.bids.sidecars import write_json
+from colapipe.bids.tables import write_table
 from colapipe.contrasts import CONTRASTS
-from colapipe.files import write_text
 from colapipe.quality.arrays import has_data
 from colapipe.quality.lights import Verdict, judge
 from colapipe.quality.limits import COVERAGE
@@ -205,8 +203,4 @@ def write_selfcheck(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     ReadWriteError, OutputError
         If a file cannot be written.
     """
-    lines = ["\t".join(SELFCHECK_COLUMNS)]
-    lines += ["\t".join(tsv.cell(row.get(name), 4) for name in SELFCHECK_COLUMNS) for row in rows]
-    # The words first: a table never stands there without them.
-    write_json(path.with_suffix(".json"), SELFCHECK_COLUMNS)
-    write_text(path, "\n".join(lines) + "\n")
+    write_table(path, rows, SELFCHECK_COLUMNS, digits=4)

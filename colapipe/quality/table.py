@@ -6,11 +6,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from colapipe.bids import tsv
-from colapipe.bids.outputs import SessionFiles, read_session, read_table, session_folders
-from colapipe.bids.sidecars import write_json
+from colapipe.bids.outputs import SessionFiles, read_session, session_folders
+from colapipe.bids.tables import MISSING, read_rows, write_table
 from colapipe.errors import ScanWarning
-from colapipe.files import read_json, write_text
+from colapipe.files import read_json
 from colapipe.quality.columns import BOOLEAN_COLUMNS, COLUMNS, COUNT_COLUMNS, TEXT_COLUMNS
 from colapipe.quality.measure import Row, measure_grid
 from colapipe.quality.warnings import (
@@ -127,16 +126,12 @@ def write_quality(
     unknown = {name for row in rows for name in row} - set(COLUMNS)
     if unknown:
         raise ValueError(f"no description of the column(s) {sorted(unknown)}")
-    lines = ["\t".join(COLUMNS)]
-    lines += ["\t".join(tsv.cell(row.get(name)) for name in COLUMNS) for row in rows]
-    # The words first: a table never stands there without them.
     kept = [{"Contrast": warning.contrast, "Message": warning.message} for warning in given]
     more = {WARNINGS: list(dict.fromkeys(warnings))} | ({GIVEN: kept} if kept else {})
-    write_json(path.with_suffix(".json"), {**COLUMNS, **more})
-    write_text(path, "\n".join(lines) + "\n")
+    write_table(path, rows, COLUMNS, more=more)
 
 
-def read_quality(path: Path) -> list[Row]:
+def read_quality_table(path: Path) -> list[Row]:
     """Read a table that :func:`write_quality` wrote.
 
     Returns
@@ -151,14 +146,9 @@ def read_quality(path: Path) -> list[Row]:
     ValueError
         If it is empty, or a cell does not hold what its column promises.
     """
-    names, table = read_table(path)
     return [
-        {
-            name: _value(path, name, cell)
-            for name, cell in zip(names, row, strict=False)
-            if cell != "n/a"
-        }
-        for row in table
+        {name: _value(path, name, cell) for name, cell in row.items() if cell != MISSING}
+        for row in read_rows(path)
     ]
 
 

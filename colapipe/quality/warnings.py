@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from colapipe.bids.names import derivative_path
-from colapipe.bids.outputs import Derivative, SessionFiles, read_table
+from colapipe.bids.outputs import SessionFiles
 from colapipe.bids.sidecars import write_json
+from colapipe.bids.tables import read_rows
 from colapipe.contrasts import CONTRASTS
 from colapipe.errors import ScanWarning
 from colapipe.files import read_json
@@ -152,22 +153,10 @@ def selfcheck_rows(files: SessionFiles, space: str) -> tuple[list[Row], list[str
     for table in files.selfchecks:
         if table.name.get("space") == space:
             try:
-                rows += [row for row in read_rows(table) if row.get("contrast") in CONTRASTS]
+                rows += [row for row in read_rows(table.path) if row.get("contrast") in CONTRASTS]
             except (OSError, ValueError) as err:
                 problems.append(f"{table.path}: cannot be read ({err})")
     return rows, problems
-
-
-def read_rows(table: Derivative | Path) -> list[dict[str, str]]:
-    """Read a table as text.
-
-    Raises
-    ------
-    OSError, ValueError
-        If it is none.
-    """
-    names, rows = read_table(table if isinstance(table, Path) else table.path)
-    return [dict(zip(names, row, strict=False)) for row in rows]
 
 
 def read_warnings(rows: Iterable[Mapping[str, str]]) -> list[tuple[str, bool, str]]:

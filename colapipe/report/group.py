@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
-from colapipe.bids.sidecars import write_json
-from colapipe.files import write_text
+from colapipe.bids.tables import write_table
 from colapipe.quality.gather import Group, gather
 
 TABLE = "group_quality.tsv"
@@ -49,14 +46,5 @@ def write_group(out_dir: Path) -> Written:
 
     group = gather(out_dir, read_failures(out_dir), read_earlier(out_dir))
     table = out_dir / TABLE
-    write_json(table.with_suffix(".json"), group.columns)
-    write_text(table, _as_tsv(group))
+    write_table(table, group.rows, group.columns)
     return Written(group, table, build_group_page(out_dir, group))
-
-
-def _as_tsv(group: Group) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
-    writer.writerow(group.columns)
-    writer.writerows([row.get(name, "n/a") for name in group.columns] for row in group.rows)
-    return text.getvalue()

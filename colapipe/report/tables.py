@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from colapipe.bids.outputs import Derivative, read_table
+from colapipe.bids.outputs import Derivative
+from colapipe.bids.tables import read_table
 from colapipe.report.text import as_text
 
 LIGHTS = ("red", "amber", "green", "n/a")
@@ -99,11 +100,11 @@ def show_table(derivative: Derivative) -> Table:
     """Read a table of scores or quality numbers with its dictionary; fractions get four digits."""
     name = derivative.path.name
     try:
-        titles, rows = read_table(derivative.path)
+        table = read_table(derivative.path)
     except (OSError, ValueError) as error:
         return Table(name, error=f"cannot be read: {error}")
-    if uneven := [row for row in rows if len(row) != len(titles)]:
-        return Table(name, error=f"cannot be read: {len(uneven)} rows do not fit its columns")
+    titles = [str(title) for title in table.columns]
+    rows: list[list[str]] = table.to_numpy().tolist()
     about = derivative.sidecar
     kept: list[int] = []
     columns, empty = [], []

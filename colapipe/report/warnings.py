@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from colapipe.bids.outputs import Derivative, SessionFiles
+from colapipe.bids.tables import read_rows
 from colapipe.quality.limits import RED_LIGHT, warning_of_light
-from colapipe.quality.warnings import join_warnings, read_rows, read_warnings
+from colapipe.quality.warnings import join_warnings, read_warnings
 from colapipe.report.text import as_text
 
 
@@ -31,7 +32,7 @@ def session_warnings(files: SessionFiles, described: Mapping[str, Any] | None) -
     problems: list[str] = []
     for table in files.quality:
         try:
-            found = read_warnings(read_rows(table))
+            found = read_warnings(read_rows(table.path))
         except (OSError, ValueError) as err:
             problems.append(_unreadable(table, err))
             continue
@@ -78,7 +79,7 @@ def _lights(tables: Iterable[Derivative], problems: list[str]) -> Iterable[tuple
     """
     for table in tables:
         try:
-            rows = read_rows(table)
+            rows = read_rows(table.path)
         except (OSError, ValueError) as err:
             problems.append(_unreadable(table, err))
             continue

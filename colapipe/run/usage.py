@@ -120,8 +120,9 @@ def read_usage(path: Path) -> list[NodeUsage]:
     """Read the table of a run; nothing if there is none, as no node has run."""
     if not path.is_file():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return [_usage(row) for row in csv.DictReader(file, delimiter="\t")]
+    from colapipe.bids.tables import read_rows
+
+    return [_usage(row) for row in read_rows(path)]
 
 
 def slowest(usages: Iterable[NodeUsage], count: int = 3) -> list[NodeUsage]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from colapipe.bids.dataset import validate
-from colapipe.quality.table import read_quality
+from colapipe.quality.table import read_quality_table
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_every_participant_has_a_report_with_its_pictures(finished):
 def test_every_contrast_of_a_grid_has_its_quality_numbers(finished):
     _, out, _, _ = finished
     [path] = out.glob("sub-02/anat/*_desc-quality_qc.tsv")
-    rows = {(row["contrast"], row["synthetic"]): row for row in read_quality(path)}
+    rows = {(row["contrast"], row["synthetic"]): row for row in read_quality_table(path)}
     assert set(rows) == {("T1w", False), ("FLAIR", False), ("T2w", True)}
     assert rows["T1w", False]["volume_gm"] > 0 and rows["FLAIR", False]["nmi"] > 1
     assert rows["FLAIR", False]["coverage"] > 0.95 and rows["T2w", True]["sd_gm"] > 0

@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 
 from colapipe.interfaces.quality import SaveQuality
-from colapipe.quality.table import read_quality
+from colapipe.quality.table import read_quality_table
 
 
 def test_the_node_writes_the_table_of_its_reference_grid_only(tmp_path: Path) -> None:
@@ -20,5 +20,5 @@ def test_the_node_writes_the_table_of_its_reference_grid_only(tmp_path: Path) ->
     node = SaveQuality(out_dir=str(tmp_path), participant="01", session="A", reference="T2w")
     expected = anat / "sub-01_ses-A_space-T2w_desc-quality_qc.tsv"
     assert node.run().outputs.out_files in (str(expected), [str(expected)])
-    assert [row["contrast"] for row in read_quality(expected)] == ["T1w"]
+    assert [row["contrast"] for row in read_quality_table(expected)] == ["T1w"]
     assert not list(anat.glob("*space-T1w*_qc.tsv"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from colapipe.quality.columns import COLUMNS
-from colapipe.quality.table import read_quality, write_quality, write_session_quality
+from colapipe.quality.table import read_quality_table, write_quality, write_session_quality
 
 
 def test_a_table_is_written_for_each_reference_grid(session) -> None:
@@ -16,7 +16,7 @@ def test_a_table_is_written_for_each_reference_grid(session) -> None:
     session.synthetic("T2w", session.scan)
     [path] = write_session_quality(session.out_dir, "01", None)
     assert path == session.anat / "sub-01_space-T1w_desc-quality_qc.tsv"
-    rows = read_quality(path)
+    rows = read_quality_table(path)
     found = [(row["contrast"], row["synthetic"]) for row in rows]
     assert found == [("T1w", False), ("T2w", True)]
     assert not [entry for entry in session.anat.iterdir() if entry.name.startswith(".")]
@@ -53,7 +53,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         {"contrast": "FLAIR", "synthetic": False, "identity_kept": True, "nmi": 1.125},
     ]
     write_quality(tmp_path / "a_qc.tsv", rows, [])
-    assert read_quality(tmp_path / "a_qc.tsv") == rows
+    assert read_quality_table(tmp_path / "a_qc.tsv") == rows
 
 
 @pytest.mark.parametrize("text", ["", "contrast\tnmi\nT1w\thigh\n", "contrast\tsynthetic\nT1w\tno"])
@@ -61,7 +61,7 @@ def test_a_table_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "a_qc.tsv"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=r"empty|not what is expected"):
-        read_quality(path)
+        read_quality_table(path)
 
 
 def test_a_number_without_a_column_is_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from colapipe.errors import ScanWarning
 from colapipe.interfaces.quality import SaveQuality
-from colapipe.quality.table import read_quality, write_session_quality
+from colapipe.quality.table import read_quality_table, write_session_quality
 from colapipe.quality.warnings import (
     join_warnings,
     read_rows,
@@ -75,7 +75,7 @@ def test_a_contrast_that_was_taken_out_has_a_row_and_the_session_the_reference_s
         ("T2w", False): ["sub-01_T2w.nii.gz: it could not be registered, expected a brain."],
         ("T1w", False): ["the dataset is odd"],
     }
-    rows = read_quality(session.anat / "sub-01_space-T1w_desc-quality_qc.tsv")
+    rows = read_quality_table(session.anat / "sub-01_space-T1w_desc-quality_qc.tsv")
     assert [row["contrast"] for row in rows] == ["T1w", "T2w"]
     assert set(rows[1]) == {"contrast", "synthetic", "warnings"}
 
