@@ -84,7 +84,7 @@ class Settling:
             removed = Superseded([*outputs_of(replaced), *superseded.outputs])
             if removed.outputs:
                 self._screen.say(
-                    f"sub-{participant}: removed what an earlier run made and this one does not: "
+                    f"sub-{participant}: removed what was made before and is not of this request: "
                     f"{removed.words}"
                 )
             tables = list(self._tables(participant, superseded.sessions))
