@@ -17,6 +17,7 @@ from nipype.interfaces.base import (
 
 from colapipe.errors import ParticipantError
 from colapipe.interfaces.commands import OwnCommand, python_command
+from colapipe.request import Request
 
 _GPU_WORDS = ("CUDA", "cuda", "cuDNN", "CUDNN", "CUBLAS", "NVIDIA")
 
@@ -65,7 +66,7 @@ class Synthesise(OwnCommand):
     output_spec = _SynthesiseOutput
 
     def _run_interface(self, runtime: Any, *args: Any, **kwargs: Any) -> Any:
-        write_request(self.inputs, Path(runtime.cwd))
+        _request(self.inputs, Path(runtime.cwd)).write(Path(runtime.cwd, "request.json"))
         runtime = super()._run_interface(runtime, *args, **kwargs)
         runtime.gpu_memory_gb = gpu_memory_gb(Path(runtime.cwd) / "info.json")
         return runtime
@@ -87,40 +88,32 @@ class Synthesise(OwnCommand):
         return {name: str(path) for name, path in outputs.items() if path.exists()}
 
 
-def write_request(given: Any, cwd: Path) -> None:
-    """Write ``request.json`` for ``colapipe-model synth`` (docs: the request)."""
-    tissues = {"CSF": given.csf, "GM": given.gm, "WM": given.wm}
-    if isdefined(given.lesion):
-        tissues["lesion"] = given.lesion
-    request = {
-        "format_version": 1,
-        "model": given.model,
-        "participant": given.participant,
-        "session": given.session,
-        "target": given.target,
-        "contrasts": dict(zip(given.source_names, given.sources, strict=True)),
-        "mask": given.mask_file,
-        "tissues": tissues,
-        "tissue_source": given.tissue_source,
-        "slices": list(given.slices),
-        "options": {
-            "sampler": given.sampler,
-            "steps": given.steps,
-            "samples": given.samples,
-            "seed": given.seed,
-            # The node sees one GPU, whatever its number is outside.
-            "device": "cuda" if given.use_gpu else given.device,
-            "threads": given.num_threads,
-            "batch_size": given.batch_size,
-        },
-        "outputs": {
-            "mean": str(cwd / "mean.nii.gz"),
-            "std": str(cwd / "std.nii.gz"),
-            "info": str(cwd / "info.json"),
-        },
-    }
-    text = json.dumps(request, indent=1)
-    (cwd / "request.json").write_text(text, encoding="utf-8")
+def _request(inputs: Any, cwd: Path) -> Request:
+    tissues = {"CSF": inputs.csf, "GM": inputs.gm, "WM": inputs.wm}
+    if isdefined(inputs.lesion):
+        tissues["lesion"] = inputs.lesion
+    return Request(
+        model=inputs.model,
+        participant=inputs.participant,
+        session=inputs.session,
+        target=inputs.target,
+        contrasts=dict(zip(inputs.source_names, inputs.sources, strict=True)),
+        mask=inputs.mask_file,
+        tissues=tissues,
+        tissue_source=inputs.tissue_source,
+        slices=tuple(inputs.slices),
+        sampler=inputs.sampler,
+        steps=inputs.steps,
+        samples=inputs.samples,
+        seed=inputs.seed,
+        # The node sees one GPU, whatever its number is outside.
+        device="cuda" if inputs.use_gpu else inputs.device,
+        threads=inputs.num_threads,
+        batch_size=inputs.batch_size,
+        mean=cwd / "mean.nii.gz",
+        std=cwd / "std.nii.gz",
+        info=cwd / "info.json",
+    )
 
 
 def gpu_memory_gb(info: Path) -> float | None:

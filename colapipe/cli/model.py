@@ -188,7 +188,8 @@ def _say(message: str, code: int) -> int:
 
 
 def _synth(options: argparse.Namespace) -> None:
-    from colapipe.cli.model_synth import read_request, run_request
+    from colapipe.cli.model_synth import run_request
+    from colapipe.request import read_request
 
     run_request(read_request(options.request))
 
