@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from colapipe.anatomy.images import load_scan, oriented_image, save_image
+from colapipe.bids.names import template
 from colapipe.bids.outputs import Derivative, SessionFiles, read_session
 from colapipe.bids.sidecars import write_json
 from colapipe.bids.tables import write_table
@@ -52,46 +53,7 @@ _SPACE = (
     "registered to an atlas."
 )
 
-COLUMNS: dict[str, dict[str, Any]] = {
-    "case": {"Description": "Name of the case: sub-X, or sub-X_ses-Y."},
-    "participant_id": {"Description": "The participant."},
-    "session_id": {"Description": "The session; n/a for a dataset without sessions."},
-    "contrast": {"Description": "The contrast."},
-    "origin": {
-        "Description": "Where the image comes from. A real scan is always preferred.",
-        "Levels": {
-            "real": "A scan, preprocessed.",
-            "synthetic": "Synthesised by a model; nobody acquired it.",
-            "missing": "There is no image; the note says what that means for the case.",
-        },
-    },
-    "reference": {"Description": "The contrast whose scan gives the axes of the grid."},
-    "source_file": {
-        "Description": "The derivative that was resampled, relative to the output folder of the "
-        "run; absolute for a file of another dataset."
-    },
-    "sources": {"Description": "Contrasts that a synthetic image was made from, joined by +."},
-    "model": {"Description": "Name of the model that made a synthetic image."},
-    "weights_sha256": {"Description": "SHA-256 of that model's weights."},
-    "std_file": {
-        "Description": "Standard deviation over samples of a synthetic image, on the grid of the "
-        "reference and not resampled; n/a where there is none."
-    },
-    "covered": {
-        "Description": "Part of the brain, 0 to 1, where the image is not 0. A contrast of which "
-        "only some slices were synthesised is far below 1."
-    },
-    "outside": {
-        "Description": "Brain voxels of 1 mm that do not fit into the grid; 0 is usual. Of a brain "
-        "that is too high, the lowest part is cut."
-    },
-    "brats_file": {"Description": f"The volume in the layout of BraTS, {_SPACE}"},
-    "nnunet_file": {
-        "Description": f"The volume in the layout of nnU-Net, {_SPACE} dataset.json names the "
-        "channels."
-    },
-    "note": {"Description": "What is to be known about this row."},
-}
+COLUMNS: dict[str, dict[str, Any]] = template("columns_export.json")
 """The columns of the manifest, described as BIDS asks."""
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from colapipe.bids.names import contrast_of, parse_name
+from colapipe.bids.names import contrast_of, parse_name, template
 from colapipe.bids.outputs import Derivative, SessionFiles, read_session, session_folders
 from colapipe.bids.reader import participants_in
 from colapipe.bids.tables import cell, read_table
@@ -36,32 +36,19 @@ SCORES = (
 )
 """Columns of the scores against the real scan, in the brain."""
 
-_WHO: dict[str, dict[str, Any]] = {
+_OWN: dict[str, dict[str, Any]] = template("columns_group.json")
+
+_WHO = {
     "participant_id": SCORE_COLUMNS["participant_id"],
     "session_id": SCORE_COLUMNS["session_id"],
-    "reference": {
-        "LongName": "Reference contrast",
-        "Description": "The scan on whose grid the image lies.",
-    },
+    "reference": _OWN["reference"],
 }
 
-MADE: dict[str, dict[str, Any]] = {
+MADE = {
     "sources": SCORE_COLUMNS["sources"],
-    "model": {"LongName": "Model", "Description": "Name of the model."},
-    "weights_sha256": {"LongName": "Weights", "Description": "SHA-256 of the model's weights."},
-    "sampler": {"LongName": "Sampler", "Description": "How the model was sampled."},
-    "steps": {"LongName": "Steps", "Description": "Sampling steps."},
-    "samples": {"LongName": "Samples", "Description": "Samples that were averaged."},
+    **{name: _OWN[name] for name in ("model", "weights_sha256", "sampler", "steps", "samples")},
 }
 """Columns that say how a synthetic image was made."""
-
-_FAILURE = {
-    "failure": {
-        "LongName": "Failure",
-        "Description": "What the participant's latest run failed with, on a row of its own; n/a "
-        "elsewhere.",
-    }
-}
 
 Row = dict[str, str]
 
@@ -132,7 +119,7 @@ def gather(
         **SELFCHECK_GROUP,
         **MADE,
         **{name: _score_column(name) for name in SCORES},
-        **_FAILURE,
+        "failure": _OWN["failure"],
     }
     return group
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from colapipe.bids.names import template
 from colapipe.bids.tables import MISSING, as_tsv, read_rows, table_of
 from colapipe.contrasts import TISSUES
 from colapipe.files import write_text
@@ -22,133 +23,8 @@ from colapipe.slices import slices_with_brain
 
 Row = dict[str, Any]
 
-_FITTED = (
-    "after the gain and offset in 'gain' and 'offset' were applied to the synthesised image: "
-    "what is left when the unknown intensity scale of the scan is taken away"
-)
 
-SCORE_COLUMNS: dict[str, dict[str, Any]] = {
-    "participant_id": {"LongName": "Participant", "Description": "The participant."},
-    "session_id": {"LongName": "Session", "Description": "The session, where there are any."},
-    "model": {
-        "LongName": "Model",
-        "Description": "The model that made the image, and with how many steps and samples.",
-    },
-    "target": {
-        "LongName": "Target contrast",
-        "Description": "The contrast that was synthesised without being looked at.",
-    },
-    "sources": {
-        "LongName": "Source contrasts",
-        "Description": "The contrasts that it was made from, joined by '+'.",
-    },
-    "method": {
-        "LongName": "Method",
-        "Description": "What made the image: the model, or a trivial baseline for comparison.",
-    },
-    "region": {
-        "LongName": "Region",
-        "Description": "Where the row's figures were taken, on the 1 mm model grid. Tissues are "
-        "the most probable class outside the lesion.",
-        "Levels": {
-            "brain": "The brain mask",
-            "CSF": "Cerebrospinal fluid",
-            "GM": "Grey matter",
-            "WM": "White matter",
-            "lesion": "The lesion mask, inside the brain",
-        },
-    },
-    "voxels": {
-        "LongName": "Voxels",
-        "Description": "Size of the region in the scored slices.",
-        "Units": "mm^3",
-    },
-    "slices": {
-        "LongName": "Slices",
-        "Description": "Number of axial slices that were scored.",
-    },
-    "psnr": {
-        "LongName": "Peak signal-to-noise ratio",
-        "Description": "10 log10(1 / mean squared error) in the region; intensities of both "
-        "images are in [0, 1]. inf: the images are the same.",
-        "Units": "dB",
-    },
-    "mae": {
-        "LongName": "Mean absolute error",
-        "Description": "Mean of |synthesised - true| in the region; intensities are in [0, 1].",
-    },
-    "nmse": {
-        "LongName": "Normalised mean squared error",
-        "Description": "Sum of squared errors over sum of squared true intensities.",
-    },
-    "ssim": {
-        "LongName": "Structural similarity",
-        "Description": "SSIM of axial slices (Gaussian window of 11 x 11 pixels, sigma 1.5, K1 "
-        "0.01, K2 0.03, data range 1), averaged over the brain; other regions have none.",
-    },
-    "psnr_paper": {
-        "LongName": "PSNR as in most papers",
-        "Description": "PSNR of each whole axial slice of the crop, background included, data "
-        "range 1; mean over slices. Higher than 'psnr', and not to be compared with it.",
-        "Units": "dB",
-    },
-    "ssim_paper": {
-        "LongName": "SSIM as in most papers",
-        "Description": "SSIM of each whole axial slice of the crop, background included "
-        "(uniform window of 7 x 7 pixels, as scikit-image does by default); mean over slices.",
-    },
-    "gain": {
-        "LongName": "Fitted gain",
-        "Description": "Least-squares gain from synthesised to true intensities in the brain.",
-    },
-    "offset": {
-        "LongName": "Fitted offset",
-        "Description": "Least-squares offset from synthesised to true intensities in the brain.",
-    },
-    "psnr_fitted": {
-        "LongName": "PSNR, fitted",
-        "Description": f"'psnr' {_FITTED}.",
-        "Units": "dB",
-    },
-    "mae_fitted": {"LongName": "MAE, fitted", "Description": f"'mae' {_FITTED}."},
-    "nmse_fitted": {"LongName": "NMSE, fitted", "Description": f"'nmse' {_FITTED}."},
-    "ssim_fitted": {"LongName": "SSIM, fitted", "Description": f"'ssim' {_FITTED}."},
-    "psnr_paper_fitted": {
-        "LongName": "PSNR as in most papers, fitted",
-        "Description": f"'psnr_paper' {_FITTED}.",
-        "Units": "dB",
-    },
-    "ssim_paper_fitted": {
-        "LongName": "SSIM as in most papers, fitted",
-        "Description": f"'ssim_paper' {_FITTED}.",
-    },
-    "psnr_paper_sd": {
-        "LongName": "Spread of the PSNR as in most papers",
-        "Description": "Standard deviation of 'psnr_paper' over the slices of the participant.",
-        "Units": "dB",
-    },
-    "ssim_paper_sd": {
-        "LongName": "Spread of the SSIM as in most papers",
-        "Description": "Standard deviation of 'ssim_paper' over the slices of the participant.",
-    },
-    "seconds_per_80": {
-        "LongName": "Time for 80 slices",
-        "Description": "Elapsed time of the synthesis, scaled to 80 slices; it depends on what "
-        "else the machine was doing.",
-        "Units": "s",
-    },
-    "cpu_seconds_per_80": {
-        "LongName": "CPU time for 80 slices",
-        "Description": "Time of all threads together, scaled to 80 slices.",
-        "Units": "s",
-    },
-    "peak_memory": {
-        "LongName": "Peak memory",
-        "Description": "Largest resident size of the process during the synthesis, with Python, "
-        "the libraries and the participant's images in it.",
-        "Units": "byte",
-    },
-}
+SCORE_COLUMNS: dict[str, dict[str, Any]] = template("columns_scores.json")
 """Every column a score table may have, in order, described as BIDS asks."""
 
 _TEXT_COLUMNS = (

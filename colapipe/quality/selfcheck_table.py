@@ -6,107 +6,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from colapipe.bids.names import template
 from colapipe.bids.tables import write_table
 from colapipe.contrasts import CONTRASTS
 from colapipe.quality.arrays import has_data
 from colapipe.quality.lights import Verdict, judge
 from colapipe.quality.limits import COVERAGE
-from colapipe.quality.selfcheck import SLICES, Measures, Pair, measure_session
+from colapipe.quality.selfcheck import Measures, Pair, measure_session
 from colapipe.quality.stored import Quality
 
 NOT_CALIBRATED = (
     "not calibrated: the model does not know what is usual (colapipe-model calibrate tells it)"
 )
 
-SELFCHECK_COLUMNS: dict[str, dict[str, Any]] = {
-    "contrast": {
-        "LongName": "Contrast",
-        "Description": "The acquired contrast that was left out, synthesised from the others on "
-        f"{SLICES} axial slices, and compared with the scan.",
-    },
-    "sources": {
-        "LongName": "Source contrasts",
-        "Description": "The contrasts that it was synthesised from, joined by '+'.",
-    },
-    "light": {
-        "LongName": "Traffic light",
-        "Description": "What the numbers mean, by limits found on validation participants.",
-        "Levels": {
-            "green": "As usual",
-            "amber": "Unusual: look at the scan",
-            "red": "Something is very likely wrong with this scan, its name or its sources",
-            "n/a": "Not checked, or the model is not calibrated; see the reasons",
-        },
-    },
-    "reasons": {
-        "LongName": "Reasons",
-        "Description": "What is unusual and what to look at, the gravest first, joined by '; '.",
-    },
-    "score": {
-        "LongName": "Score",
-        "Description": "The correlation on a scale (Fisher's z) where 1 is the mean of the "
-        "validation participants and 0 is where red begins.",
-    },
-    "correlation": {
-        "LongName": "Correlation",
-        "Description": "Pearson's correlation of scan and synthesis over the brain's voxels.",
-    },
-    "asymmetry": {
-        "LongName": "Correlation of left-right differences",
-        "Description": "Correlation of scan and synthesis in what differs between the two halves "
-        "of the brain. 1: the same differences; below 0: a mirrored scan fits better.",
-    },
-    "turn": {
-        "LongName": "Turn",
-        "Description": "Angle by which the scan must be turned to fit its synthesis best.",
-        "Units": "degree",
-    },
-    "shift": {
-        "LongName": "Shift",
-        "Description": "How far its middle must be shifted for that.",
-        "Units": "mm",
-    },
-    "displacement": {
-        "LongName": "Displacement",
-        "Description": "How far turn and shift together move the brain's voxels, on average.",
-        "Units": "mm",
-    },
-    "exchange": {
-        "LongName": "Margin against exchanged names",
-        "Description": "By how much this scan and the one in 'exchange_with' fit their own "
-        "syntheses better than each other's (sum of Fisher's z); the other contrast is the one "
-        "with the smallest margin.",
-    },
-    "exchange_with": {
-        "LongName": "Most alike contrast",
-        "Description": "The contrast that 'exchange' is about.",
-    },
-    "psnr_fitted": {
-        "LongName": "PSNR, fitted",
-        "Description": "Peak signal-to-noise ratio of the synthesis in the brain, data range 1, "
-        "after the best gain and offset.",
-        "Units": "dB",
-    },
-    "ssim_fitted": {
-        "LongName": "SSIM, fitted",
-        "Description": "Structural similarity in the brain, after the best gain and offset.",
-    },
-    "intensity_distance": {
-        "LongName": "Distance to the training intensities",
-        "Description": "Earth mover's distance of the scan's histogram in the brain, normalised "
-        "to [0, 1], to the mean one of the model's training participants.",
-    },
-    "out_of_distribution": {
-        "LongName": "Out of distribution",
-        "Description": "Whether that distance is beyond what 19 of 20 participants like those of "
-        "the training have.",
-        "Levels": {"true": "Unlike the training data", "false": "Like the training data"},
-    },
-    "calibrated_on": {
-        "LongName": "Participants of the calibration",
-        "Description": "How many validation participants the limits come from.",
-    },
-}
+SELFCHECK_COLUMNS: dict[str, dict[str, Any]] = template("columns_selfcheck.json")
 """Every column of ``*_desc-selfcheck_qc.tsv``, in order, described as BIDS asks."""
 
 Row = dict[str, Any]
