@@ -5,7 +5,6 @@ What it contains, and how it is read, is in :mod:`colapipe.training.store`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,10 @@ import numpy.typing as npt
 
 from colapipe.anatomy.images import load_scan, same_grid
 from colapipe.anatomy.maps import load_mask
+from colapipe.bids.derivatives import Prepared, find_derivatives
+from colapipe.bids.ignore import read_bidsignore
+from colapipe.bids.reader import RawDataset, choose_scans, participants_in
+from colapipe.bids.unread import say_unread
 from colapipe.contrasts import CONTRASTS, TISSUES
 from colapipe.errors import DatasetError, UsageError
 from colapipe.slices import CropBox, ModelGrid, select_slices
@@ -61,11 +64,18 @@ class Scans:
     tissues: dict[str, tuple[Path, ...]]
 
 
-def find_scans(dataset: Path) -> list[Scans]:
+def find_scans(dataset: Path, report: Callable[[str], None] = lambda line: None) -> list[Scans]:
     """Find the scans of derivatives of a preprocessing-only run, or of a raw dataset.
 
-    Where a folder has ``space-<ref>_desc-preproc_<contrast>`` files these are taken, else its raw
-    scans, which must then be co-registered and brain-extracted already.
+    A folder is read as the app reads it. Where a run has left ``desc-preproc`` images these are
+    taken, on the grid of the best reference; else the raw scans, which must then be co-registered
+    and brain-extracted already.
+
+    Parameters
+    ----------
+    dataset : Path
+    report : callable
+        Told which scans were passed over or could not be read, and why.
 
     Raises
     ------
@@ -73,12 +83,24 @@ def find_scans(dataset: Path) -> list[Scans]:
         If no participant has two contrasts.
     """
     found = []
-    for folder in sorted([*dataset.glob("sub-*/anat"), *dataset.glob("sub-*/ses-*/anat")]):
-        name = "_".join(part for part in folder.relative_to(dataset).parts[:-1])
-        files = sorted(folder.glob(f"{name}_*.nii*"))
-        scans = _derivatives(name, files) or _raw(name, files)
-        if scans and len(scans.images) >= 2:
-            found.append(scans)
+    raw = RawDataset(dataset, {}, read_bidsignore(dataset))
+    for participant in participants_in(dataset):
+        listing = raw.listing(participant)
+        chosen, notes = choose_scans(listing.scans)
+        notes += listing.unreadable.values()
+        for session in (None, *listing.sessions):
+            derivatives = find_derivatives([("", dataset)], participant, session)
+            prepared = next(iter(derivatives.prepared().values()), None)
+            if prepared is not None:
+                found.append(_prepared(participant, session, prepared))
+            elif session in chosen:
+                images = {contrast: scan.path for contrast, scan in chosen[session].items()}
+                found.append(Scans(_name(participant, session), participant, images, {}, {}))
+                unread = [one for one in raw.unread(listing) if one.session == session]
+                notes += say_unread(unread, images, ())[0]
+        for note in notes if chosen else ():
+            report(f"sub-{participant}: {note}")
+    found = [scans for scans in found if len(scans.images) >= 2]
     if not found:
         raise DatasetError(
             f"{dataset}: no participant with two or more contrasts; expected the output of a "
@@ -87,40 +109,21 @@ def find_scans(dataset: Path) -> list[Scans]:
     return found
 
 
-def _derivatives(name: str, files: Sequence[Path]) -> Scans | None:
-    images, masks, tissues = {}, {}, {}
-    probabilities: dict[str, dict[str, Path]] = {}
-    for path in files:
-        stem = path.name.removeprefix(f"{name}_").split(".")[0]
-        if match := re.fullmatch(r"(ce-\w+?_)?space-\w+?_desc-preproc_(\w+)", stem):
-            contrast = "T1ce" if match[1] and match[2] == "T1w" else match[2]
-            if contrast in CONTRASTS:
-                images[contrast] = path
-        elif match := re.fullmatch(r"space-\w+_label-brain_desc-from(\w+)_mask", stem):
-            masks[match[1]] = path
-        elif match := re.fullmatch(r"space-\w+_label-(\w+)_desc-from(\w+)_probseg", stem):
-            probabilities.setdefault(match[2], {})[match[1]] = path
-    for contrast, maps in probabilities.items():
-        if set(TISSUES) <= set(maps):
-            tissues[contrast] = tuple(maps[tissue] for tissue in TISSUES)
-    if not images:
-        return None
-    return Scans(name, _participant(name), images, masks, tissues)
+def _prepared(participant: str, session: str | None, prepared: Prepared) -> Scans:
+    return Scans(
+        _name(participant, session),
+        participant,
+        {contrast: image.path for contrast, image in prepared.images.items()},
+        {contrast: mask.path for contrast, mask in prepared.masks.items()},
+        {
+            contrast: tuple(maps[tissue].path for tissue in TISSUES)
+            for contrast, maps in prepared.tissues.items()
+        },
+    )
 
 
-def _raw(name: str, files: Sequence[Path]) -> Scans | None:
-    images: dict[str, Path] = {}
-    for path in files:
-        stem = path.name.removeprefix(f"{name}_").split(".")[0]
-        match = re.fullmatch(r"(ce-\w+?_)?(?:acq-\w+?_)?(?:run-\d+_)?(T1w|T2w|FLAIR|PDw)", stem)
-        if match and "part-phase" not in stem:
-            contrast = "T1ce" if match[1] and match[2] == "T1w" else match[2]
-            images.setdefault(contrast, path)
-    return Scans(name, _participant(name), images, {}, {}) if images else None
-
-
-def _participant(name: str) -> str:
-    return name.split("_")[0].removeprefix("sub-")
+def _name(participant: str, session: str | None) -> str:
+    return f"sub-{participant}" + (f"_ses-{session}" if session else "")
 
 
 class Planes(NamedTuple):
@@ -269,7 +272,7 @@ def build_cache(
     """
     folder.mkdir(parents=True, exist_ok=True)
     entries: dict[str, Any] = read_index(folder) if (folder / INDEX_FILE).is_file() else {}
-    for scans in find_scans(dataset):
+    for scans in find_scans(dataset, report):
         if participants is not None and scans.participant not in participants:
             continue
         origin = str(scans.images[min(scans.images)].resolve())

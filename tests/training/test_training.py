@@ -16,6 +16,7 @@ from PIL import Image
 from scipy import ndimage
 
 from colapipe.baselines.load import load_model
+from colapipe.bids.reader import choose_scans, open_dataset
 from colapipe.cli.model import main
 from colapipe.coladiff import CoLaDiff
 from colapipe.coladiff.checkpoint import load_checkpoint, read_metadata
@@ -83,15 +84,19 @@ def test_the_cache_holds_normalised_slices_with_masks_and_tissues(cache: Path) -
 
 
 def test_derivatives_are_preferred_and_maps_stay_with_their_contrast(tmp_path: Path) -> None:
+    made_by = {"Name": "x", "BIDSVersion": "1.10.0", "GeneratedBy": [{"Name": "colapipe"}]}
+    (tmp_path / "dataset_description.json").write_text(json.dumps(made_by))
     anat = tmp_path / "sub-01" / "ses-a" / "anat"
     anat.mkdir(parents=True)
     stems = [
         "space-T1w_desc-preproc_T1w",
         "space-T1w_desc-preproc_T2w",
         "ce-gadolinium_space-T1w_desc-preproc_T1w",
+        "space-T2w_desc-preproc_T2w",
         "space-T1w_label-brain_desc-fromT2w_mask",
         "space-T1w_desc-synth_FLAIR",
         *(f"space-T1w_label-{t}_desc-fromT2w_probseg" for t in ("CSF", "GM", "WM")),
+        "space-T1w_label-CSF_desc-fromT1w_probseg",
         "T1w",
     ]
     for stem in stems:
@@ -99,7 +104,8 @@ def test_derivatives_are_preferred_and_maps_stay_with_their_contrast(tmp_path: P
     (found,) = find_scans(tmp_path)
     assert (found.name, found.participant) == ("sub-01_ses-a", "01")
     assert set(found.images) == {"T1w", "T2w", "T1ce"}
-    assert set(found.masks) == {"T2w"}
+    assert all("space-T1w" in path.name for path in found.images.values())
+    assert set(found.masks) == {"T2w"} and set(found.tissues) == {"T2w"}
     assert [path.name.split("_")[3] for path in found.tissues["T2w"]] == [
         "label-CSF",
         "label-GM",
@@ -107,14 +113,56 @@ def test_derivatives_are_preferred_and_maps_stay_with_their_contrast(tmp_path: P
     ]
 
 
-def test_raw_names_are_read_with_gadolinium_as_t1ce(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("stems", "expected"),
+    [
+        (
+            ("T1w", "ce-gadolinium_T1w", "run-2_T2w", "part-phase_T2w", "acq-3d_FLAIR"),
+            {
+                "T1w": "T1w",
+                "T1ce": "ce-gadolinium_T1w",
+                "T2w": "run-2_T2w",
+                "FLAIR": "acq-3d_FLAIR",
+            },
+        ),
+        (
+            ("acq-mprage_ce-gadolinium_T1w", "rec-norm_FLAIR", "echo-1_T2w", "T1w"),
+            {
+                "T1ce": "acq-mprage_ce-gadolinium_T1w",
+                "FLAIR": "rec-norm_FLAIR",
+                "T2w": "echo-1_T2w",
+                "T1w": "T1w",
+            },
+        ),
+        (("run-10_T1w", "run-2_T1w", "acq-a_T1w", "PDw"), {"T1w": "run-2_T1w", "PDw": "PDw"}),
+    ],
+)
+def test_the_app_and_training_take_the_same_scans(
+    tmp_path: Path, stems: tuple[str, ...], expected: dict[str, str]
+) -> None:
+    (tmp_path / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.10.0"}')
     anat = tmp_path / "sub-01" / "anat"
     anat.mkdir(parents=True)
-    for stem in ("T1w", "ce-gadolinium_T1w", "run-2_T2w", "part-phase_T2w", "acq-3d_FLAIR"):
+    for stem in stems:
         (anat / f"sub-01_{stem}.nii.gz").touch()
-    (found,) = find_scans(tmp_path)
-    assert set(found.images) == {"T1w", "T1ce", "T2w", "FLAIR"}
-    assert "part-phase" not in found.images["T2w"].name
+    names = {contrast: f"sub-01_{stem}.nii.gz" for contrast, stem in expected.items()}
+    chosen, _ = choose_scans(open_dataset(tmp_path).listing("01").scans)
+    assert {contrast: scan.name for contrast, scan in chosen[None].items()} == names
+    told: list[str] = []
+    (found,) = find_scans(tmp_path, told.append)
+    assert {contrast: path.name for contrast, path in found.images.items()} == names
+    passed_over = len(stems) - len(expected) - sum("part-" in stem for stem in stems)
+    assert not passed_over or any("passed over" in line for line in told)
+
+
+def test_what_training_does_not_read_is_said(tmp_path: Path) -> None:
+    anat = tmp_path / "sub-01" / "anat"
+    anat.mkdir(parents=True)
+    for name in ("sub-01_T1w.nii.gz", "sub-01_T2w.nii.gz", "sub-01_FLAIR.nii.bz2"):
+        (anat / name).touch()
+    told: list[str] = []
+    find_scans(tmp_path, told.append)
+    assert any("sub-01_FLAIR.nii.bz2" in line and "not read" in line for line in told)
 
 
 def test_a_folder_without_scans_is_refused(tmp_path: Path) -> None:
