@@ -15,7 +15,7 @@ from colapipe.config import Settings
 from colapipe.errors import ColapipeError
 from colapipe.files import read_json
 from colapipe.plan.sessions import SessionPlan
-from colapipe.run.failures import Failure, participant_of
+from colapipe.run.failures import Failure, node_name, participant_of
 from colapipe.run.locks import lock_participants
 from colapipe.run.portions import Outcome, by_participant
 from colapipe.run.superseded import (
@@ -135,7 +135,7 @@ class Settling:
         return []
 
     def _failure(self, participant: str) -> Failure:
-        node = f"colapipe.sub_{participant}_report"
+        node = f"colapipe.{node_name(participant)}_report"
         return Failure(node, traceback.format_exc(), self._log_file)
 
 

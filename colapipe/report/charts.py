@@ -228,7 +228,7 @@ def area_chart(
         f"with at least {threshold_cm2:.0f} cm² of brain (15 % of the model's window of 224 mm x "
         "224 mm) are like those that models are trained and scored on; the others are not."
     ]
-    return Drawing("Brain area by slice", chart.svg(alt), alt, remarks)
+    return Drawing("Brain area by slice", chart.svg(alt), alt, remarks, "area")
 
 
 def histogram_chart(
@@ -292,7 +292,7 @@ def histogram_chart(
     chart.curve(middles, 100 * found, colour, 2.5)
     chart.key(key)
     alt = " ".join(words)
-    return Drawing(f"Intensities of {name}", chart.svg(alt), alt, remarks)
+    return Drawing(f"Intensities of {name}", chart.svg(alt), alt, remarks, "intensities", label)
 
 
 def _against(name: str, found: npt.NDArray[np.float64], training: TrainingRange) -> str:
@@ -348,7 +348,8 @@ def weights_chart(target: str, weights: Mapping[str, float]) -> Drawing:
     ]
     if len(values) > 1 and spread < _EVEN:
         remarks.insert(0, f"The weights differ by {spread:.2f} only: no contrast was favoured.")
-    return Drawing(f"Weights of the sources of {target}", chart.svg(alt), alt, remarks)
+    title = f"Weights of the sources of {target}"
+    return Drawing(title, chart.svg(alt), alt, remarks, "weights", target)
 
 
 def reliability_chart(contrast: str, std: npt.ArrayLike, error: npt.ArrayLike) -> Drawing:
@@ -392,7 +393,8 @@ def reliability_chart(contrast: str, std: npt.ArrayLike, error: npt.ArrayLike) -
         "dashed line the error is as large as the samples differ; over the whole brain it is "
         f"{ratio:.1f} times as large."
     ]
-    return Drawing(f"Uncertainty and error of {contrast}", chart.svg(alt), alt, remarks)
+    title = f"Uncertainty and error of {contrast}"
+    return Drawing(title, chart.svg(alt), alt, remarks, "uncertainty", contrast)
 
 
 def _runs(flags: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:

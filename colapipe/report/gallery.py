@@ -79,14 +79,11 @@ def _files_of(grid: GridBlock) -> Iterator[tuple[str, str, str, bytes]]:
         if synthesis.figure.pictures:
             yield synthesis.contrast, "synth", ".png", _stacked(synthesis.figure.pictures)
         for drawing in synthesis.histograms:
-            yield synthesis.contrast, "synthintensities", ".svg", _svg(drawing)
+            yield synthesis.contrast, f"synth{drawing.kind}", ".svg", _svg(drawing)
         for drawing in synthesis.figure.charts:
-            # "Weights of the sources of T2w"
-            what = f"synth{drawing.title.split()[0].lower()}"
-            yield synthesis.contrast, what, ".svg", _svg(drawing)
+            yield synthesis.contrast, f"synth{drawing.kind}", ".svg", _svg(drawing)
     for drawing in grid.histograms:
-        # "Intensities of T1w"
-        yield drawing.title.split()[-1], "intensities", ".svg", _svg(drawing)
+        yield drawing.contrast, drawing.kind, ".svg", _svg(drawing)
 
 
 def _svg(drawing: Drawing) -> bytes:

@@ -42,12 +42,16 @@ class Drawing:
         ``--synth``, with values of their own for where the drawing stands alone.
     remarks : list of str
         Said under it.
+    kind, contrast : str
+        What it shows, of which contrast: parts of the name of its file.
     """
 
     title: str
     svg: Markup
     alt: str
     remarks: list[str] = field(default_factory=list)
+    kind: str = ""
+    contrast: str = ""
 
 
 @dataclass(frozen=True)
