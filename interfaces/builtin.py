@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 from nipype.interfaces.base import (
-    BaseInterfaceInputSpec,
     CommandLineInputSpec,
     File,
     SimpleInterface,
-    TraitedSpec,
     isdefined,
     traits,
 )
@@ -20,6 +18,13 @@ from nipype.interfaces.base import (
 from colapipe.errors import TransformError
 from colapipe.interfaces.anatomy import refuse
 from colapipe.interfaces.commands import OwnCommand, python_command
+from colapipe.interfaces.engine_specs import (
+    BrainMaskOutput,
+    RegisterInput,
+    RegisterOutput,
+    TissueInput,
+    TissueOutput,
+)
 
 
 class _BrainMaskInput(CommandLineInputSpec):
@@ -28,39 +33,22 @@ class _BrainMaskInput(CommandLineInputSpec):
     num_threads = traits.Int(1, usedefault=True, nohash=True, argstr="--threads %d", position=2)
 
 
-class _BrainMaskOutput(TraitedSpec):
-    mask_file = File(exists=True, desc="uint8 on the grid of the scan")
-
-
 class BrainMask(OwnCommand):
     """deepbet, in a process of its own, so that torch's memory goes when the mask is there."""
 
     _cmd = python_command("colapipe.anatomy.brainmask")
     input_spec = _BrainMaskInput
-    output_spec = _BrainMaskOutput
+    output_spec = BrainMaskOutput
 
     def _list_outputs(self) -> dict[str, str]:
         return {"mask_file": str(Path(self.inputs.out_file).absolute())}
 
 
-class _RegisterInput(BaseInterfaceInputSpec):
-    moving = File(exists=True, mandatory=True)
-    reference = File(exists=True, mandatory=True)
-    reference_mask = File(exists=True, desc="brain mask of the reference")
-    moving_mask = File(exists=True, desc="brain mask of the moving scan (not used by this engine)")
-    num_threads = traits.Int(1, usedefault=True, nohash=True)
-
-
-class _RegisterOutput(TraitedSpec):
-    transform = File(exists=True, desc="ITK .txt, moving to reference")
-    identity_kept = traits.Bool(desc="the scans were aligned already")
-
-
 class Register(SimpleInterface):
     """Rigid registration with SimpleITK."""
 
-    input_spec = _RegisterInput
-    output_spec = _RegisterOutput
+    input_spec = RegisterInput
+    output_spec = RegisterOutput
 
     def _run_interface(self, runtime: Any) -> Any:
         from colapipe.anatomy.images import load_scan
@@ -91,24 +79,11 @@ class Register(SimpleInterface):
         return runtime
 
 
-class _TissueInput(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="bias-corrected scan")
-    mask_file = File(exists=True, mandatory=True)
-    contrast = traits.Str(mandatory=True)
-    num_threads = traits.Int(1, usedefault=True, nohash=True)
-
-
-class _TissueOutput(TraitedSpec):
-    csf = File(exists=True)
-    gm = File(exists=True)
-    wm = File(exists=True)
-
-
 class Tissue(SimpleInterface):
     """Tissue probabilities by a hidden Markov random field."""
 
-    input_spec = _TissueInput
-    output_spec = _TissueOutput
+    input_spec = TissueInput
+    output_spec = TissueOutput
 
     def _run_interface(self, runtime: Any) -> Any:
         from colapipe.anatomy.images import image_like, load_scan, save_image

@@ -16,7 +16,6 @@ from nipype.interfaces.base import (
     CommandLine,
     File,
     SimpleInterface,
-    TraitedSpec,
     isdefined,
     traits,
 )
@@ -24,6 +23,13 @@ from nipype.interfaces.fsl.preprocess import FLIRTInputSpec
 
 from colapipe.errors import MissingToolError, ParticipantError, TransformError
 from colapipe.interfaces.anatomy import refuse
+from colapipe.interfaces.engine_specs import (
+    BrainMaskOutput,
+    RegisterInput,
+    RegisterOutput,
+    TissueInput,
+    TissueOutput,
+)
 from colapipe.run.failures import describe_exit
 from colapipe.run.fsl import find_fsl
 
@@ -128,8 +134,7 @@ class FAST(_Program, fsl.FAST):
     """Tissue segmentation."""
 
 
-class _Input(BaseInterfaceInputSpec):
-    num_threads = traits.Int(1, usedefault=True, nohash=True, desc="FSL uses one")
+class _Versioned(BaseInterfaceInputSpec):
     fsl_version = traits.Str(desc="found here; being hashed, it makes another FSL compute anew")
 
 
@@ -142,19 +147,16 @@ class _Node(SimpleInterface):
             self.inputs.fsl_version = found.version
 
 
-class _BrainMaskInput(_Input):
+class _BrainMaskInput(_Versioned):
+    num_threads = traits.Int(1, usedefault=True, nohash=True, desc="FSL uses one")
     in_file = File(exists=True, mandatory=True, desc="a scan, with its skull")
-
-
-class _BrainMaskOutput(TraitedSpec):
-    mask_file = File(exists=True, desc="uint8 on the grid of the scan")
 
 
 class BrainMask(_Node):
     """BET with its own defaults; no `-R`, which needs the program `dc`."""
 
     input_spec = _BrainMaskInput
-    output_spec = _BrainMaskOutput
+    output_spec = BrainMaskOutput
 
     def _run_interface(self, runtime: Any) -> Any:
         from colapipe.anatomy.images import load_scan, save_image
@@ -171,16 +173,8 @@ class BrainMask(_Node):
         return runtime
 
 
-class _RegisterInput(_Input):
-    moving = File(exists=True, mandatory=True)
-    reference = File(exists=True, mandatory=True)
-    reference_mask = File(exists=True, desc="brain mask of the reference")
-    moving_mask = File(exists=True, desc="brain mask of the moving scan (not used by this engine)")
-
-
-class _RegisterOutput(TraitedSpec):
-    transform = File(exists=True, desc="ITK .txt, moving to reference")
-    identity_kept = traits.Bool(desc="the scans were aligned already")
+class _RegisterInput(RegisterInput, _Versioned):
+    """FSL uses one thread."""
 
 
 class Register(_Node):
@@ -190,7 +184,7 @@ class Register(_Node):
     """
 
     input_spec = _RegisterInput
-    output_spec = _RegisterOutput
+    output_spec = RegisterOutput
 
     def _run_interface(self, runtime: Any) -> Any:
         from colapipe.anatomy.images import load_scan
@@ -252,23 +246,15 @@ class _Flirt:
         return read_fsl(self._cwd / files[1], self._moving, self._reference)
 
 
-class _TissueInput(_Input):
-    in_file = File(exists=True, mandatory=True, desc="a scan, bias-corrected or not")
-    mask_file = File(exists=True, mandatory=True)
-    contrast = traits.Str(mandatory=True)
-
-
-class _TissueOutput(TraitedSpec):
-    csf = File(exists=True)
-    gm = File(exists=True)
-    wm = File(exists=True)
+class _TissueInput(TissueInput, _Versioned):
+    """FSL uses one thread."""
 
 
 class Tissue(_Node):
     """FAST with three classes, named by what they look like: ``-t 2`` reverses their numbers."""
 
     input_spec = _TissueInput
-    output_spec = _TissueOutput
+    output_spec = TissueOutput
 
     def _run_interface(self, runtime: Any) -> Any:
         from colapipe.anatomy.for_fsl import image_for_fast, tissues_from_classes
