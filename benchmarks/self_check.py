@@ -38,7 +38,7 @@ from colapipe.evaluation.self_check import (
 from colapipe.quality import metrics
 from colapipe.quality.lights import Found, Limits, fit_limits, join, judge
 from colapipe.quality.pose import middle_plane
-from colapipe.quality.selfcheck import Measures, Pair, measure_session
+from colapipe.quality.selfcheck import Measures, Pair, measure_pairs
 from colapipe.slices.intensity import normalise
 from colapipe.training.store import SliceStore
 from colapipe.weights import bundled_model_path
@@ -161,7 +161,7 @@ def sessions(brain: Brain, target: str, untouched: Found, model: CoLaDiff) -> It
             yield {
                 **_about(brain, target, kind, grade, "+".join(touched)),
                 **true_error(leave_out(model, wrong, target, session)),
-                "measures": {n: asdict(f) for n, f in measure_session(pairs).items()},
+                "measures": {n: asdict(f) for n, f in measure_pairs(pairs).items()},
             }
 
 

@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from colapipe.anatomy.images import load_scan, oriented_image, save_image
 from colapipe.bids.names import template
-from colapipe.bids.outputs import Derivative, SessionFiles, read_session
+from colapipe.bids.outputs import OutputFile, SessionFiles, read_session
 from colapipe.bids.sidecars import write_json
 from colapipe.bids.tables import write_table
 from colapipe.contrasts import CONTRASTS
@@ -69,9 +69,9 @@ class Image:
         The standard deviation of a synthetic image.
     """
 
-    file: Derivative
+    file: OutputFile
     synthetic: bool
-    std: Derivative | None = None
+    std: OutputFile | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Case:
     session: str | None
     reference: str | None
     images: Mapping[str, Image] = field(default_factory=dict)
-    mask: Derivative | None = None
+    mask: OutputFile | None = None
     withheld: str = ""
 
     @property
@@ -262,7 +262,7 @@ def _find_case(
     return Case(participant, session, best, grids[best], masks[0] if masks else None)
 
 
-def _in_order(masks: Mapping[str, Derivative], reference: str) -> Iterator[Derivative]:
+def _in_order(masks: Mapping[str, OutputFile], reference: str) -> Iterator[OutputFile]:
     """Yield brain masks, that of the reference itself first."""
     for contrast in (reference, *CONTRASTS):
         if contrast in masks:

@@ -107,12 +107,12 @@ class Judge(SimpleInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         from colapipe.quality.selfcheck_table import check_session
-        from colapipe.quality.stored import read_quality
+        from colapipe.quality.stored import read_model_quality
         from colapipe.run.model import read_model
 
         pairs, problems = _one_by_one(self.inputs.checks, self._problem, self._pair)
         try:
-            quality = read_quality(read_model(Path(self.inputs.model)).metadata)
+            quality = read_model_quality(read_model(Path(self.inputs.model)).metadata)
             rows = check_session(pairs, problems, quality)
         except Exception as err:  # Whatever it is, the synthesis itself has nothing to do with it.
             words = f"the self-check failed: {type(err).__name__}: {err}"

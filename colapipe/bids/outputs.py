@@ -17,7 +17,7 @@ from colapipe.files import read_json
 
 
 @dataclass(frozen=True)
-class Derivative:
+class OutputFile:
     """One file and what its BIDS name says."""
 
     path: Path
@@ -47,16 +47,16 @@ class SessionFiles:
     """
 
     label: str | None
-    preproc: dict[str, dict[str, Derivative]] = field(default_factory=dict)
-    synth: dict[str, dict[str, Derivative]] = field(default_factory=dict)
-    std: dict[str, dict[str, Derivative]] = field(default_factory=dict)
-    masks: dict[str, dict[str, Derivative]] = field(default_factory=dict)
-    tissues: dict[str, dict[str, Derivative]] = field(default_factory=dict)
-    lesions: dict[str, Derivative] = field(default_factory=dict)
-    scores: list[Derivative] = field(default_factory=list)
-    quality: list[Derivative] = field(default_factory=list)
-    selfchecks: list[Derivative] = field(default_factory=list)
-    transforms: list[Derivative] = field(default_factory=list)
+    preproc: dict[str, dict[str, OutputFile]] = field(default_factory=dict)
+    synth: dict[str, dict[str, OutputFile]] = field(default_factory=dict)
+    std: dict[str, dict[str, OutputFile]] = field(default_factory=dict)
+    masks: dict[str, dict[str, OutputFile]] = field(default_factory=dict)
+    tissues: dict[str, dict[str, OutputFile]] = field(default_factory=dict)
+    lesions: dict[str, OutputFile] = field(default_factory=dict)
+    scores: list[OutputFile] = field(default_factory=list)
+    quality: list[OutputFile] = field(default_factory=list)
+    selfchecks: list[OutputFile] = field(default_factory=list)
+    transforms: list[OutputFile] = field(default_factory=list)
     everything: list[Path] = field(default_factory=list)
     ambiguous: list[Path] = field(default_factory=list)
 
@@ -118,13 +118,13 @@ def read_session(label: str | None, anat: Path) -> SessionFiles:
                 name = parse_name(path)
             except ValueError:
                 continue  # Not a BIDS name: listed, and nothing more is known of it.
-            _place(found, Derivative(path, name))
+            _place(found, OutputFile(path, name))
     found.everything.sort()
     found.transforms.sort(key=lambda derivative: derivative.path.name)
     return found
 
 
-def _place(found: SessionFiles, derivative: Derivative) -> None:
+def _place(found: SessionFiles, derivative: OutputFile) -> None:
     """Put one file where it belongs; files of other kinds are only listed."""
     name = derivative.name
     space, desc = name.get("space"), name.get("desc") or ""

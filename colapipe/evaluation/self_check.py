@@ -30,7 +30,7 @@ from colapipe.quality.selfcheck import (
     Measures,
     Pair,
     exchange_margin,
-    measure_session,
+    measure_pairs,
     spread_slices,
 )
 from colapipe.quality.stored import Quality
@@ -112,7 +112,7 @@ def leave_out(model: CoLaDiff, brain: Brain, contrast: str, sources: Sequence[st
 
 def check_brain(model: CoLaDiff, brain: Brain, contrasts: Sequence[str]) -> dict[str, Measures]:
     """Synthesise each of some contrasts from the other ones, and compare it with the real one."""
-    return measure_session(
+    return measure_pairs(
         {
             name: leave_out(model, brain, name, [c for c in contrasts if c != name])
             for name in contrasts

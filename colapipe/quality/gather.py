@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from colapipe.bids.names import contrast_of, parse_name, template
-from colapipe.bids.outputs import Derivative, SessionFiles, read_session, session_folders
+from colapipe.bids.outputs import OutputFile, SessionFiles, read_session, session_folders
 from colapipe.bids.reader import participants_in
 from colapipe.bids.tables import cell, read_table
 from colapipe.contrasts import CONTRASTS
@@ -131,7 +131,7 @@ def _without(files: SessionFiles, paths: Collection[Path]) -> SessionFiles:
     def keep(path: Path) -> bool:
         return path.with_name(path.name.partition(".")[0]) not in stems
 
-    def kept(tables: Iterable[Derivative]) -> list[Derivative]:
+    def kept(tables: Iterable[OutputFile]) -> list[OutputFile]:
         return [table for table in tables if keep(table.path)]
 
     return replace(
@@ -176,7 +176,7 @@ class _Session:
             (reference, contrast, synthetic), row | {"contrast": cell(contrast)}
         )
 
-    def _add_quality(self, table: Derivative) -> None:
+    def _add_quality(self, table: OutputFile) -> None:
         said = []
         for read in self._read(table, "contrast", "synthetic"):
             said.append(read.get("warnings", ""))
@@ -211,19 +211,19 @@ class _Session:
         row = self._row(name.get("space") or "", contrast, True)
         row.update({column: text for column, text in _made(sidecar).items() if text != "n/a"})
 
-    def _add_scores(self, table: Derivative) -> None:
+    def _add_scores(self, table: OutputFile) -> None:
         for read in self._read(table, "target", "region"):
             if read["region"] == "brain" and read.get("method", "model") == "model":
                 row = self._row(_space(table), read["target"], True)
                 row.update({name: read[name] for name in SCORES if name in read})
 
-    def _add_selfcheck(self, table: Derivative) -> None:
+    def _add_selfcheck(self, table: OutputFile) -> None:
         for read in self._read(table, "contrast"):
             row = self._row(_space(table), read["contrast"], False)
             known = {SELFCHECK + name: text for name, text in read.items()}
             row.update({name: text for name, text in known.items() if name in SELFCHECK_GROUP})
 
-    def _read(self, derivative: Derivative, *needed: str) -> Iterator[Row]:
+    def _read(self, derivative: OutputFile, *needed: str) -> Iterator[Row]:
         """Yield the rows of a table as text, without ``n/a``; a problem if it is none."""
         path = derivative.path
         try:
@@ -239,7 +239,7 @@ class _Session:
             yield {name: text for name, text in texts.items() if text != "n/a" or name in needed}
 
 
-def _space(table: Derivative) -> str:
+def _space(table: OutputFile) -> str:
     return table.name.get("space") or ""
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from colapipe.anatomy.images import Grid, grid_of, same_grid
 from colapipe.anatomy.maps import load_map
-from colapipe.bids.outputs import Derivative, SessionFiles
+from colapipe.bids.outputs import OutputFile, SessionFiles
 from colapipe.bids.sidecars import INTENSITY_RANGE
 from colapipe.contrasts import CONTRASTS, LESION_LABEL, TISSUES
 from colapipe.errors import InputFileError
@@ -64,7 +64,7 @@ class Measured:
     warnings: dict[Key, list[str]] = field(default_factory=dict)
 
 
-def measure_session(files: SessionFiles) -> dict[str, Measured]:
+def measure_grids(files: SessionFiles) -> dict[str, Measured]:
     """Measure every reference grid of a session.
 
     Parameters
@@ -107,7 +107,7 @@ class _Grid:
             rows.append(self._synthetic(contrast, made))
         return Measured([_known(row) for row in rows], self.warnings)
 
-    def _scan(self, contrast: str, scan: Derivative, reference: Values | None) -> Row:
+    def _scan(self, contrast: str, scan: OutputFile, reference: Values | None) -> Row:
         row: Row = {"contrast": contrast, "synthetic": False}
         values = reference if contrast == self.space else self._values(scan)
         if values is not None and values.size:
@@ -181,7 +181,7 @@ class _Grid:
             row["volume_lesion"] = float(np.count_nonzero(self.lesion) * millilitres)
         return row
 
-    def _synthetic(self, contrast: str, made: Derivative) -> Row:
+    def _synthetic(self, contrast: str, made: OutputFile) -> Row:
         row: Row = {"contrast": contrast, "synthetic": True}
         sidecar = self._json(made)
         slices = sidecar.get("SynthesizedSlices")
@@ -198,7 +198,7 @@ class _Grid:
         std = self.files.std.get(self.space, {}).get(contrast)
         return row | self._uncertainty(std, covered)
 
-    def _uncertainty(self, std: Derivative | None, covered: Mask) -> Row:
+    def _uncertainty(self, std: OutputFile | None, covered: Mask) -> Row:
         values = self._values(std)
         if std is None or values is None:
             return {}
@@ -241,7 +241,7 @@ class _Grid:
             brain = brain[self.box]
         return brain, masks
 
-    def _check_mask(self, mask: Derivative, voxels: Values) -> None:
+    def _check_mask(self, mask: OutputFile, voxels: Values) -> None:
         """Say what the mask's maker had to say, and if it has more than two values."""
         self._pass_on_remarks(mask)
         inside = voxels[voxels > 0]
@@ -253,7 +253,7 @@ class _Grid:
                 "was taken for brain; look at its contour.",
             )
 
-    def _pass_on_remarks(self, mask: Derivative) -> None:
+    def _pass_on_remarks(self, mask: OutputFile) -> None:
         """Say what the mask's maker had to say of it."""
         remarks = mask.sidecar.get("Remarks")
         for remark in remarks if isinstance(remarks, list) else ():
@@ -278,14 +278,14 @@ class _Grid:
             regions.setdefault("lesion", labels == LESION_LABEL)
         return regions
 
-    def _values(self, derivative: Derivative | None) -> Values | None:
+    def _values(self, derivative: OutputFile | None) -> Values | None:
         """The voxels of an image in the brain, in one order for all; None if there are none."""
         voxels = self._load(derivative)
         if voxels is None or self.brain is None:
             return None
         return voxels[self.box][self.brain]
 
-    def _load(self, derivative: Derivative | None) -> Values | None:
+    def _load(self, derivative: OutputFile | None) -> Values | None:
         """Read an image; None, and a warning, if it cannot be read or lies on another grid."""
         if derivative is None:
             return None
@@ -311,14 +311,14 @@ class _Grid:
             return None
         return np.asarray(image.dataobj, dtype=np.float32)
 
-    def _json(self, derivative: Derivative) -> dict[str, Any]:
+    def _json(self, derivative: OutputFile) -> dict[str, Any]:
         path = derivative.path
         content, problem = read_json(path.with_name(path.name.partition(".")[0] + ".json"))
         if problem is not None:
             self._warn(derivative, problem)
         return content
 
-    def _warn(self, derivative: Derivative, message: str) -> None:
+    def _warn(self, derivative: OutputFile, message: str) -> None:
         """Say something about a file, and so about the contrast that it shows or comes from."""
         desc = derivative.name.get("desc") or ""
         about = derivative.contrast or derivative.name.get("from") or desc.removeprefix("from")
@@ -329,8 +329,8 @@ class _Grid:
 
 
 def _ordered(
-    files: Mapping[str, Derivative], first: str | None = None
-) -> list[tuple[str, Derivative]]:
+    files: Mapping[str, OutputFile], first: str | None = None
+) -> list[tuple[str, OutputFile]]:
     """Sort by preference as a reference, ``first`` before all."""
     names = sorted(files, key=lambda name: (name != first, CONTRASTS.index(name)))
     return [(name, files[name]) for name in names]

@@ -45,7 +45,7 @@ class Series:
 
 
 @dataclass
-class Verdict:
+class RowReview:
     """Why to look at a row.
 
     Attributes
@@ -78,7 +78,7 @@ class Review:
     """
 
     measures: dict[str, list[Series]]
-    verdicts: list[Verdict]
+    verdicts: list[RowReview]
     outliers: dict[int, list[str]]
 
     def order(self) -> list[int]:
@@ -161,7 +161,7 @@ def _unlike(described: Mapping[str, Any], column: str, value: float, series: Ser
     return f"{name} {value:.4g}{units}, others {usual[0]:.4g} to {usual[-1]:.4g}{units}"
 
 
-def _verdict(row: Row, far: Sequence[tuple[float, str, str]]) -> Verdict:
+def _verdict(row: Row, far: Sequence[tuple[float, str, str]]) -> RowReview:
     warnings = warnings_in(row)
     reasons = [warning[:1].upper() + warning[1:] for warning in warnings]
     light = row.get(LIGHT, "").lower()
@@ -178,4 +178,4 @@ def _verdict(row: Row, far: Sequence[tuple[float, str, str]]) -> Verdict:
     if "failure" in row:
         urgency = FAILED
         reasons.insert(0, f"Failed: {row['failure']}")
-    return Verdict(urgency, far[0][0] if far else 0.0, reasons)
+    return RowReview(urgency, far[0][0] if far else 0.0, reasons)

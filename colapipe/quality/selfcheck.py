@@ -99,7 +99,7 @@ def spread_slices(with_brain: Sequence[int], count: int = SLICES) -> list[int]:
     return sorted({int(with_brain[round(place)]) for place in places}) if len(with_brain) else []
 
 
-def measure_session(
+def measure_pairs(
     pairs: Mapping[str, Pair], problems: dict[str, str] | None = None
 ) -> dict[str, Measures]:
     """Compare all contrasts of a session with their syntheses.

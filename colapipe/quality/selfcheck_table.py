@@ -12,7 +12,7 @@ from colapipe.contrasts import CONTRASTS
 from colapipe.quality.arrays import has_data
 from colapipe.quality.lights import Verdict, judge
 from colapipe.quality.limits import COVERAGE
-from colapipe.quality.selfcheck import Measures, Pair, measure_session
+from colapipe.quality.selfcheck import Measures, Pair, measure_pairs
 from colapipe.quality.stored import Quality
 
 NOT_CALIBRATED = (
@@ -45,7 +45,7 @@ def check_session(
         Rows with columns of :data:`SELFCHECK_COLUMNS`.
     """
     unusable = dict(problems)
-    measured = measure_session(pairs, unusable)
+    measured = measure_pairs(pairs, unusable)
     session = [*pairs, *problems]
     rows = []
     for contrast in sorted(session, key=CONTRASTS.index):

@@ -50,7 +50,7 @@ class Quality:
         }
 
 
-def read_quality(metadata: Mapping[str, Any]) -> Quality | None:
+def read_model_quality(metadata: Mapping[str, Any]) -> Quality | None:
     """Return the quality numbers that a model carries, or None if it has none.
 
     Parameters

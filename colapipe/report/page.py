@@ -11,7 +11,7 @@ from colapipe.bids.names import report_path
 from colapipe.bids.outputs import SessionFiles, participant_label, read_session, session_folders
 from colapipe.files import write_text
 from colapipe.quality.histograms import TrainingRange
-from colapipe.quality.stored import QualityError, read_quality
+from colapipe.quality.stored import QualityError, read_model_quality
 from colapipe.report import figures, steppers
 from colapipe.report.gallery import write_figures
 from colapipe.report.methods import methods
@@ -179,7 +179,7 @@ def _settle_maps(sessions: Sequence[Session], budget: steppers.Budget) -> tuple[
 def _training_ranges(run: Mapping[str, Any]) -> tuple[Mapping[str, TrainingRange], list[str]]:
     """Read how the training data looked, by contrast; and a warning where that is malformed."""
     try:
-        quality = read_quality({"quality": run.get("quality")})
+        quality = read_model_quality({"quality": run.get("quality")})
     except QualityError as error:
         return {}, [str(error)]
     return ({} if quality is None else quality.histograms), []

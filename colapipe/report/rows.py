@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from colapipe.bids.outputs import Derivative, SessionFiles
+from colapipe.bids.outputs import OutputFile, SessionFiles
 from colapipe.contrasts import CONTRASTS
 from colapipe.quality.arrays import has_data
 from colapipe.quality.histograms import TrainingRange, histogram
@@ -325,7 +325,7 @@ class Grid:
         figure.native, figure.first = views.native, views.first
         figure.panels.append(panel)
 
-    def _add_contours(self, figure: Figure, derivative: Derivative, source: str) -> None:
+    def _add_contours(self, figure: Figure, derivative: OutputFile, source: str) -> None:
         """Add the contours of a mask, or of tissue classes, on the reference in grey."""
         with _or_said(figure, derivative.path.name):
             if self.space not in self.preproc:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from colapipe.bids.outputs import Derivative, SessionFiles
+from colapipe.bids.outputs import OutputFile, SessionFiles
 from colapipe.files import read_json
 from colapipe.quality.arrays import shift_and_turn
 from colapipe.quality.histograms import TrainingRange
@@ -251,7 +251,7 @@ def _contrast_rows(
     return rows
 
 
-def _transform(derivative: Derivative) -> dict[str, str]:
+def _transform(derivative: OutputFile) -> dict[str, str]:
     """Which scan was moved to which, and how far, as the sidecar says."""
     sidecar = read_json(derivative.path)[0]
     if sidecar.get("IdentityKept") is True:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from colapipe.bids.outputs import Derivative
+from colapipe.bids.outputs import OutputFile
 from colapipe.bids.tables import read_table
 from colapipe.report.text import as_text
 
@@ -96,7 +96,7 @@ class Table:
         return row[number]
 
 
-def show_table(derivative: Derivative) -> Table:
+def show_table(derivative: OutputFile) -> Table:
     """Read a table of scores or quality numbers with its dictionary; fractions get four digits."""
     name = derivative.path.name
     try:

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from markupsafe import Markup
 
 from colapipe.bids.outputs import (
-    Derivative,
+    OutputFile,
     SessionFiles,
     participant_label,
     read_session,
@@ -211,7 +211,7 @@ class _View:
     def add_grey(
         self,
         scene: Scene,
-        file: Derivative,
+        file: OutputFile,
         contrast: str,
         about: str,
         *,
@@ -231,7 +231,7 @@ class _View:
                 Layer(contrast, about, "grey", synthetic, nifti, (low, high), shown=shown or first)
             )
 
-    def add_map(self, scene: Scene, file: Derivative, contrast: str) -> None:
+    def add_map(self, scene: Scene, file: OutputFile, contrast: str) -> None:
         """Add the standard deviation of a synthetic image."""
         with _or_said(scene, file):
             values = self._read(file)
@@ -249,7 +249,7 @@ class _View:
             name = f"Uncertainty of {contrast}"
             scene.layers.append(Layer(name, about, "map", True, nifti, (0.0, limit)))
 
-    def add_labels(self, scene: Scene, file: Derivative, source: str) -> None:
+    def add_labels(self, scene: Scene, file: OutputFile, source: str) -> None:
         """Add tissue classes."""
         with _or_said(scene, file):
             labels = np.rint(self._read(file, order=0))
@@ -265,7 +265,7 @@ class _View:
                 Layer("Tissue classes", about, "labels", False, nifti, (0.0, top), legend)
             )
 
-    def _read(self, file: Derivative, order: int = 3) -> npt.NDArray[np.float32]:
+    def _read(self, file: OutputFile, order: int = 3) -> npt.NDArray[np.float32]:
         """Read a volume on the page's grid, uncropped."""
         values = self._volumes.load(file)
         if self._grid is None:
@@ -294,7 +294,7 @@ class _View:
 
 
 @contextmanager
-def _or_said(scene: Scene, file: Derivative) -> Iterator[None]:
+def _or_said(scene: Scene, file: OutputFile) -> Iterator[None]:
     """Turn a file that cannot be shown into a remark."""
     try:
         yield

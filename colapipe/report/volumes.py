@@ -11,7 +11,7 @@ import numpy.typing as npt
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError, SpatialImage
 
-from colapipe.bids.outputs import Derivative, SessionFiles
+from colapipe.bids.outputs import OutputFile, SessionFiles
 from colapipe.contrasts import CONTRASTS
 from colapipe.report import figures
 from colapipe.report.figures import Floats
@@ -55,7 +55,7 @@ class Volumes:
         self.affine: npt.NDArray[np.float64] = np.eye(4)
         self._masks: dict[str, Mask] = {}
 
-    def load(self, derivative: Derivative) -> Floats:
+    def load(self, derivative: OutputFile) -> Floats:
         """Read a file in display order.
 
         Raises
@@ -101,7 +101,7 @@ class Volumes:
                 return self._mask(derivative)
         raise ValueError("there is no brain mask, and only brain-extracted images are shown")
 
-    def _mask(self, derivative: Derivative) -> Mask:
+    def _mask(self, derivative: OutputFile) -> Mask:
         name = derivative.path.name
         if name not in self._masks:
             self._masks[name] = self.load(derivative) != 0

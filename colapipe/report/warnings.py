@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from colapipe.bids.outputs import Derivative, SessionFiles
+from colapipe.bids.outputs import OutputFile, SessionFiles
 from colapipe.bids.tables import read_rows
 from colapipe.quality.limits import RED_LIGHT, warning_of_light
 from colapipe.quality.warnings import join_warnings, read_warnings
@@ -49,7 +49,7 @@ def session_warnings(files: SessionFiles, described: Mapping[str, Any] | None) -
     return [start + warning for warning in (*warnings, *problems)]
 
 
-def _unreadable(table: Derivative, err: Exception) -> str:
+def _unreadable(table: OutputFile, err: Exception) -> str:
     return f"{table.path.name} cannot be read ({err}): what it would warn of is not known."
 
 
@@ -72,7 +72,7 @@ def _planned(described: Mapping[str, Any] | None) -> Iterable[tuple[str, str]]:
             yield "", as_text(entry)
 
 
-def _lights(tables: Iterable[Derivative], problems: list[str]) -> Iterable[tuple[str, str]]:
+def _lights(tables: Iterable[OutputFile], problems: list[str]) -> Iterable[tuple[str, str]]:
     """Yield contrast and words of the lights that are warnings; add what cannot be read.
 
     They are in the quality table, unless that was written by an earlier version or not at all.

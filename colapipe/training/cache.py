@@ -34,7 +34,7 @@ from colapipe.training.store import (
     write_index,
 )
 
-MIN_FRACTION = 0.03
+LEAST_BRAIN = 0.03
 """Part of a slice that must be brain for it to be learned from; the app asks for every slice."""
 
 Segment = Callable[[nib.Nifti1Image, nib.Nifti1Image, str], npt.NDArray[np.float32]]
@@ -225,7 +225,7 @@ def planes(scans: Scans, segment: Segment | None = None) -> Planes:
     """
     shown = present(scans, segment)
     first = next(shown.masks[contrast] for contrast in CONTRASTS if contrast in shown.masks)
-    chosen = select_slices(first, MIN_FRACTION)
+    chosen = select_slices(first, LEAST_BRAIN)
     out = np.zeros((len(chosen), plane_count(), *first.shape[:2]), dtype=np.uint8)
 
     def put(plane: int, volume: npt.NDArray[Any]) -> None:

@@ -28,7 +28,7 @@ from colapipe.evaluation.calibrate import (
 )
 from colapipe.evaluation.calibration_tables import calibration_table, coverage_table
 from colapipe.evaluation.cases import Case, Task, read_case, tasks_of
-from colapipe.quality.stored import read_quality
+from colapipe.quality.stored import read_model_quality
 from colapipe.training.store import SliceStore
 
 THREE = ("T1w", "T2w", "FLAIR")
@@ -97,7 +97,7 @@ def test_the_new_model_differs_from_the_old_one_in_its_calibration_alone(
     assert quality["histograms"]["T1w"]["participants"] == 1
     sets = {"T1w+T2w", "T1w+FLAIR", "T2w+FLAIR", "T1w+T2w+FLAIR"}
     assert set(quality["self_check"]["sets"]) == sets
-    limits = read_quality(read_metadata(new)).self_check.find("T2w", THREE)
+    limits = read_model_quality(read_metadata(new)).self_check.find("T2w", THREE)
     assert limits is not None and limits.participants == 3
     calibration = Calibration.from_dict(stored["calibration"])
     assert (calibration.level, calibration.samples, calibration.steps) == (0.8, 2, 1)

@@ -7,13 +7,13 @@ import pytest
 
 from colapipe.bids.outputs import read_session
 from colapipe.quality.columns import COLUMNS
-from colapipe.quality.measure import Measured, measure_session
+from colapipe.quality.measure import Measured, measure_grids
 
 CALIBRATION = {"Calibrated": True, "Level": 0.9, "Factor": 2.0, "Floor": 10.0}
 
 
 def measure(session) -> Measured:
-    return measure_session(read_session(None, session.anat))["T1w"]
+    return measure_grids(read_session(None, session.anat))["T1w"]
 
 
 def said(measured: Measured) -> list[str]:

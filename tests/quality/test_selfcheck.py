@@ -20,7 +20,7 @@ from colapipe.evaluation.self_check import Brain, exchange_names, leave_out
 from colapipe.quality.pose import middle_plane
 from colapipe.quality.selfcheck import Pair
 from colapipe.quality.selfcheck_table import check_session
-from colapipe.quality.stored import Quality, read_quality
+from colapipe.quality.stored import Quality, read_model_quality
 from colapipe.run.model import read_model
 from colapipe.slices.intensity import normalise
 from colapipe.slices.record import crop_to_model, plan_geometry
@@ -37,7 +37,7 @@ def model() -> CoLaDiff:
 
 @pytest.fixture(scope="module")
 def quality() -> Quality:
-    found = read_quality(read_model(None).metadata)
+    found = read_model_quality(read_model(None).metadata)
     assert found is not None
     return found
 

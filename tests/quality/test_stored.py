@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from colapipe.quality.histograms import fit_range, histogram, histogram_of_levels
-from colapipe.quality.stored import Quality, QualityError, read_quality
+from colapipe.quality.stored import Quality, QualityError, read_model_quality
 from colapipe.run.model import read_model
 
 
@@ -63,7 +63,7 @@ def test_a_histogram_of_nothing_is_refused(values):
 def test_what_is_written_is_read():
     quality = Quality({"T1w": fit_range(crowd(20))})
     metadata = {"quality": json.loads(json.dumps(quality.to_dict()))}
-    stored = read_quality(metadata)
+    stored = read_model_quality(metadata)
     assert stored is not None and set(stored.histograms) == {"T1w"}
     again = stored.histograms["T1w"]
     assert again.limit == pytest.approx(quality.histograms["T1w"].limit, 1e-3)
@@ -72,7 +72,7 @@ def test_what_is_written_is_read():
 
 @pytest.mark.parametrize("metadata", [{}, {"quality": None}])
 def test_a_model_without_quality_numbers_has_none(metadata):
-    assert read_quality(metadata) is None
+    assert read_model_quality(metadata) is None
 
 
 @pytest.mark.parametrize(
@@ -99,13 +99,13 @@ def test_what_is_broken_is_named(path, value, words):
         place = place[key]
     place[keys[-1]] = value
     with pytest.raises(QualityError, match=r"Calibrate it again") as caught:
-        read_quality(content)
+        read_model_quality(content)
     assert words in str(caught.value)
 
 
 def test_the_bundled_model_knows_its_data_and_every_set_of_its_four_contrasts():
     metadata = read_model(None).metadata
-    quality = read_quality(metadata)
+    quality = read_model_quality(metadata)
     assert quality is not None and set(quality.histograms) == {"T1w", "T2w", "T1ce", "FLAIR"}
     assert len(quality.self_check.sets) == 11
     assert {limits.participants for s in quality.self_check.sets.values() for limits in s.values()}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from colapipe.bids.names import parse_name
-from colapipe.bids.outputs import Derivative
+from colapipe.bids.outputs import OutputFile
 from colapipe.report.tables import Table, show_table, worst_light
 
 
@@ -19,7 +19,7 @@ def table(tmp_path: Path):
         path.write_text(text, encoding="utf-8")
         if about is not None:
             path.with_suffix(".json").write_text(json.dumps(about))
-        return show_table(Derivative(path, parse_name(path)))
+        return show_table(OutputFile(path, parse_name(path)))
 
     return write
 
