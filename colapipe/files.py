@@ -18,7 +18,7 @@ def whole(path: Path) -> Iterator[Path]:
     """Give a temporary name to write to, which becomes `path` when the block ends without an error.
 
     Readers see the old file or the new one. Several processes, on several machines, may write the
-    same file at the same moment. The folder is made if it is missing.
+    same file at the same moment.
 
     Parameters
     ----------
@@ -33,18 +33,9 @@ def whole(path: Path) -> Iterator[Path]:
 
     Raises
     ------
-    OutputError
-        If the folder cannot be made.
     ReadWriteError
-        If the file cannot be written, a full disk included.
+        If the file cannot be written: no folder, no right, a full disk.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as err:
-        raise OutputError(
-            f"{path.parent}: cannot be created ({err.strerror or err}). "
-            "Choose an output folder that you may write to."
-        ) from err
     temporary = path.with_name(f".{secrets.token_hex(8)}.{path.name}")
     try:
         yield temporary
@@ -58,14 +49,38 @@ def whole(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it; one that is there is fine.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise OutputError(
+            f"{path}: cannot be created ({err.strerror or err}). "
+            "Choose an output folder that you may write to."
+        ) from err
+
+
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file in one step. Raises what :func:`whole` raises."""
+    """Write a file in one step; its folder is made if it is missing.
+
+    Raises
+    ------
+    OutputError, ReadWriteError
+        If the folder cannot be made, or the file not be written.
+    """
+    make_folder(path.parent)
     with whole(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8, in one step. Raises what :func:`whole` raises."""
+    """Write a text file in UTF-8 as :func:`write_bytes` does."""
     write_bytes(path, text.encode("utf-8"))
 
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from colapipe.files import whole
+from colapipe.files import make_folder, whole
 from colapipe.training.batches import Batch, fixed_batch
 from colapipe.training.recipes import Recipe
 from colapipe.training.store import SliceStore
@@ -68,6 +68,7 @@ def save_pictures(
             rows.append(np.concatenate([_upright(panel) for panel in panels], axis=1))
     if rows:
         grey = np.rint(np.concatenate(rows) * 255).astype(np.uint8)
+        make_folder(path.parent)
         with whole(path) as temporary:
             Image.fromarray(grey).save(temporary, format="PNG")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from colapipe.anatomy.transforms import read_fsl, read_itk, write_fsl, write_itk
-from colapipe.errors import InputFileError, ReadWriteError
+from colapipe.errors import InputFileError, OutputError
 
 MATRIX = nib.affines.from_matvec(nib.eulerangles.euler2mat(0.4, -0.2, 0.1), [12.5, -7.25, 3.0])
 
@@ -139,6 +139,7 @@ def test_two_transforms_of_itk_in_one_file_are_not_taken_for_the_last(tmp_path: 
             read_itk(tmp_path / "x.txt")
 
 
-def test_writing_where_there_is_no_folder_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ReadWriteError, match="cannot be written"):
-        write_itk(MATRIX, tmp_path / "gone" / "x.txt")
+def test_writing_where_no_folder_can_be_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="file: cannot be created"):
+        write_itk(MATRIX, tmp_path / "file" / "x.txt")

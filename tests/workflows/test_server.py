@@ -124,13 +124,11 @@ def choose() -> None:
     sockets.choose_socket_folder.__wrapped__()
 
 
-def test_sockets_go_where_the_system_lets_them_be(chosen, tmp_path, monkeypatch, request) -> None:
-    refusing = tmp_path / "fuse"
-    refusing.mkdir()
+def test_sockets_go_where_the_system_lets_them_be(chosen, monkeypatch, request) -> None:
     # The folders of pytest may have names that are too long for sockets.
-    other = tempfile.mkdtemp(dir="/tmp")
-    request.addfinalizer(lambda: shutil.rmtree(other))
-    monkeypatch.setattr(tempfile, "tempdir", str(refusing))
+    refusing, other = (tempfile.mkdtemp(prefix=name, dir="/tmp") for name in ("fuse", "other"))
+    request.addfinalizer(lambda: [shutil.rmtree(folder) for folder in (refusing, other)])
+    monkeypatch.setattr(tempfile, "tempdir", refusing)
     monkeypatch.setattr(sockets, "PLACES", (other,))
     bind = socket.socket.bind
 
@@ -143,7 +141,7 @@ def test_sockets_go_where_the_system_lets_them_be(chosen, tmp_path, monkeypatch,
     monkeypatch.setattr(sockets.socket, "socket", Refusing)
     choose()
     assert chosen == [other]
-    assert tempfile.gettempdir() == str(refusing)
+    assert tempfile.gettempdir() == refusing
 
 
 def test_where_no_socket_can_be_every_place_is_named(chosen, tmp_path, monkeypatch) -> None:
