@@ -18,7 +18,7 @@ import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 from nibabel.nifti1 import Nifti1Image
-from scipy import ndimage
+from scipy import ndimage, optimize
 
 from colapipe.anatomy.images import same_grid
 from colapipe.anatomy.itk import LPS, from_itk, itk_threads, to_itk
@@ -38,7 +38,7 @@ _SEARCH, _COARSE, _MIDDLE, _FINE = 16.0, 8.0, 4.0, 1.5
 # The part of the mask's voxels that the metric looks at. At 1.5 mm, 60 000 points pin the six
 # parameters as well as all of them do, and their jitter takes away the metric's preference for
 # poses in which the voxels of both images coincide.
-_SAMPLED = {_COARSE: 1.0, _MIDDLE: 1.0, _FINE: 0.12}
+_SAMPLED = {_MIDDLE: 1.0, _FINE: 0.12}
 _SEED = 1
 _BINS = 32
 # The outline of the brain tells most about its place. On the pairs of scans above, the optimum
@@ -55,6 +55,8 @@ _TURNS_DEGREES = np.arange(-36, 37, 12)
 _WIDE_SHIFTS_MM = (np.arange(-60, 61, 12), np.arange(-60, 61, 12), np.arange(-90, 91, 15))
 _WIDE_TURNS_DEGREES = np.arange(-72, 73, 12)
 _SMALL_SHIFT_MM = 8.0
+# Where a turn by 1 radian moves the brain by as many mm.
+_RADIUS_MM = 60.0
 _KEPT = {_SEARCH: 8, _COARSE: 2}
 _DISTINCT_MM = {_SEARCH: 8.0, _COARSE: 4.0}
 
@@ -182,7 +184,7 @@ def search_pose(
 
 
 def _search(scene: _Scene, *, wide: bool = False) -> np.ndarray:
-    """Find the basin of the optimum: rate many poses at 16 mm, descend from the best few."""
+    """Find the basin of the optimum: rate many poses at 16 mm, go on from the best of them."""
     rating = _Rating(scene.levels[_SEARCH])
     aligned = nib.affines.from_matvec(np.eye(3), rating.fixed_mass - rating.moving_mass)
     shifted = [np.eye(4)]
@@ -203,20 +205,25 @@ def _search(scene: _Scene, *, wide: bool = False) -> np.ndarray:
     ]
     # The headers of one session are nearly right more often than not: they are always tried.
     candidates = [np.eye(4), *sorted(poses, key=rating, reverse=True)]
-    for level, following in ((_SEARCH, _COARSE), (_COARSE, _MIDDLE)):
-        descended = []
-        for pose in scene.distinct(candidates, _DISTINCT_MM[level], _KEPT[level]):
-            try:
-                descended.append(scene.optimise(following, pose))
-            except _NoOverlapError:
-                continue
-        if not descended:
-            raise TransformError(
-                "two scans of this participant could not be registered: they have no structure "
-                "in common. Check that both show the whole brain, and that both belong together."
-            )
-        candidates = sorted(descended, key=lambda pose: scene.cost_times_seen(following, pose))
-    return np.asarray(candidates[0])
+    coarse = _Rating(scene.levels[_COARSE])
+    climbed = [
+        coarse.climb(pose, scene.centre)
+        for pose in scene.distinct(candidates, _DISTINCT_MM[_SEARCH], _KEPT[_SEARCH])
+    ]
+    descended = []
+    for pose in scene.distinct(
+        sorted(climbed, key=coarse, reverse=True), _DISTINCT_MM[_COARSE], _KEPT[_COARSE]
+    ):
+        try:
+            descended.append(scene.optimise(_MIDDLE, pose))
+        except _NoOverlapError:
+            continue
+    if not descended:
+        raise TransformError(
+            "two scans of this participant could not be registered: they have no structure "
+            "in common. Check that both show the whole brain, and that both belong together."
+        )
+    return min(descended, key=lambda pose: scene.cost_times_seen(_MIDDLE, pose))
 
 
 def _turn(angles: np.ndarray, centre: np.ndarray) -> np.ndarray:
@@ -276,6 +283,7 @@ class _Scene:
                 to_itk(level.inside.astype(np.uint8), level.fixed_affine),
             )
             for spacing, level in self.levels.items()
+            if spacing in _SAMPLED
         }
 
     def distance(self, one: np.ndarray, other: np.ndarray) -> float:
@@ -298,12 +306,11 @@ class _Scene:
         """Descend to the nearest optimum of the mutual information at one level."""
         transform = self._transform(start)
         method, moving = self._prepared(spacing, transform)
-        # Steps start at one voxel, and end at 1 µm where it counts.
-        smallest = 1e-3 if spacing < _COARSE else 5e-2
+        # Steps start at one voxel, and end at 1 µm.
         method.SetOptimizerAsRegularStepGradientDescent(
             learningRate=1.0,
-            minStep=smallest,
-            numberOfIterations=_ITERATIONS if spacing < _COARSE else _ITERATIONS // 2,
+            minStep=1e-3,
+            numberOfIterations=_ITERATIONS,
             gradientMagnitudeTolerance=1e-5,
         )
         method.SetOptimizerScalesFromPhysicalShift()
@@ -376,7 +383,7 @@ class _Scene:
 
 
 class _Rating:
-    """Mutual information of small images by a plain histogram: some 0.1 ms a pose."""
+    """Mutual information of small images by a plain histogram: 0.1 ms a pose at 16 mm, 0.5 at 8."""
 
     bins = 16
 
@@ -403,6 +410,25 @@ class _Rating:
         independent = joint.sum(axis=1)[:, None] * joint.sum(axis=0)
         some = joint > 0
         return float((joint[some] * np.log(joint[some] / independent[some])).sum() * seen.mean())
+
+    def climb(self, start: np.ndarray, centre: np.ndarray) -> np.ndarray:
+        """Return the best pose near a start, by Powell's method: no gradients.
+
+        At 8 mm the gradient misleads: on 0.6 x 0.6 x 5.5 mm a descent by it ended 11 to 25 mm away
+        from the optimum from starts that were within 8 mm of it, this ends within 4 mm.
+        """
+
+        def pose(change: np.ndarray) -> np.ndarray:
+            turn = _turn(change[3:] / _RADIUS_MM, centre)
+            return np.asarray(nib.affines.from_matvec(np.eye(3), change[:3]) @ turn @ start)
+
+        found = optimize.minimize(
+            lambda change: -self(pose(change)),
+            np.zeros(6),
+            method="Powell",
+            options={"xtol": 0.5, "ftol": 1e-4, "maxfev": 600, "direc": 8.0 * np.eye(6)},
+        )
+        return pose(found.x)
 
     def _binned(self, values: np.ndarray, low: float, high: float) -> np.ndarray:
         scaled = (values - low) * (self.bins / max(high - low, 1e-12))

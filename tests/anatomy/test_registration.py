@@ -146,3 +146,33 @@ def test_slices_of_a_real_clinical_scan_do_not_mislead_the_descent(shared_data: 
     moving = load_scan(folder / "sub-mslong01_ses-02_T2w.nii.gz")
     result = register_rigid(moving, reference, brain_mask(reference))
     assert result.cost < result.cost_at_identity
+
+
+@pytest.mark.shared_data
+def test_a_head_that_turned_between_scans_of_thick_slices_is_found(shared_data: Path) -> None:
+    from colapipe.anatomy.brainmask import brain_mask
+
+    # Descents by the gradient of small images ended 24 mm away here, whatever the start.
+    folder = shared_data / "openms_native/sub-mslong04/ses-01/anat"
+    reference = load_scan(folder / "sub-mslong04_ses-01_T1w.nii.gz")
+    scan = load_scan(folder / "sub-mslong04_ses-01_T2w.nii.gz")
+    # Slices of 5.5 mm, each blurred along its thickness.
+    step = 5.5 / scan.header.get_zooms()[2]
+    data = np.asarray(scan.dataobj, dtype=np.float32)
+    data = ndimage.gaussian_filter1d(data, np.sqrt(step**2 - 1) / 2.355, axis=2, mode="nearest")
+    shape = (*data.shape[:2], int(data.shape[2] / step))
+    first = (step - 1) / 2
+    data = ndimage.affine_transform(
+        data, np.diag([1, 1, step]), [0, 0, first], shape, order=1, mode="nearest"
+    )
+    to_scan = nib.affines.from_matvec(np.diag([1, 1, step]), [0, 0, first])
+    thick = nib.Nifti1Image(data, scan.affine @ to_scan)
+    brain = brain_mask(reference)
+    as_stored = register_rigid(scan, reference, brain).moving_to_reference
+    turn = nib.quaternions.angle_axis2mat(np.radians(12), [0.6, 0.64, 0.48])
+    middle = nib.affines.apply_affine(thick.affine, (np.array(thick.shape) - 1) / 2)
+    shift = 18 * np.array([0.6, 0.5, 0.62]) / np.linalg.norm([0.6, 0.5, 0.62])
+    moved = nib.affines.from_matvec(turn, middle - turn @ middle + shift)
+    moving = nib.Nifti1Image(np.asarray(thick.dataobj), moved @ thick.affine)
+    found = register_rigid(moving, reference, brain).moving_to_reference
+    assert _error(found, as_stored @ np.linalg.inv(moved), brain) < 0.6
